@@ -1,0 +1,135 @@
+"""Convolve codes: the dense layer and the precision-gated one, with their gradients.
+
+Both functions take integer codes in float32 and return real outputs `k * A`; their backward returns, in the slot of
+the codes, the gradient of the *real* activation `codes * act_step` (see `pgsim.train.quantise.PactQuantise`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
+
+SURROGATE_SLOPE = 5.0
+"""Slope of the sigmoid that stands in for the gating step in the backward pass (the paper's alpha)."""
+
+
+def integer_threshold(delta: Tensor, unit: float, update_bits: int) -> Tensor:
+    """Return T = floor(delta / (unit * 2**update_bits)) in float64, so that `A_h > T` is `O_hb > delta`.
+
+    Args:
+        delta: float32 [out_channels], thresholds on the real output of the prediction phase.
+        unit: real value of one accumulator unit, > 0.
+        update_bits: bits of the low plane.
+    """
+    return torch.floor(delta.detach().double() / (unit * 2.0**update_bits))
+
+
+def _backward_conv(ctx: Any, grad: Tensor, x: Tensor, w: Tensor, need_x: bool, need_w: bool) -> tuple[Any, Any]:
+    grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
+        grad, x, w, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1], False, [0, 0], 1, [need_x, need_w, False]
+    )
+    return grad_x, grad_w
+
+
+class DenseConv(torch.autograd.Function):
+    """Convolve `codes` [N, C, H, W] with the int8 codes of `weight` [K, C, R, S]; return real outputs [N, K, P, Q].
+
+    `act_step` is the real value of one activation code. No bias: batch norm follows.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, codes: Tensor, weight: Tensor, act_step: float, stride: int, padding: int
+    ) -> Tensor:
+        w_codes, clip = weight_codes(weight)
+        ctx.weight_step = float(clip) / WEIGHT_CODE_MAX
+        ctx.act_step, ctx.stride, ctx.padding = act_step, stride, padding
+        ctx.save_for_backward(codes, w_codes)
+        return F.conv2d(codes, w_codes, None, stride, padding).mul_(act_step * ctx.weight_step)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        codes, w_codes = ctx.saved_tensors
+        grad_x, grad_w = _backward_conv(ctx, grad, codes, w_codes, ctx.needs_input_grad[0], True)
+        if grad_x is not None:
+            grad_x.mul_(ctx.weight_step)
+        return grad_x, grad_w.mul_(ctx.act_step), None, None, None
+
+
+class GatedConv(torch.autograd.Function):
+    """Convolve in two phases: O = O_hb + mask * O_lb with mask = O_hb > delta (equations 2 to 4).
+
+    Forward takes `codes` [N, C, H, W] (integers in [0, 2**act_bits - 1]), `weight` [K, C, R, S], `delta` [K],
+    `act_step`, `stride`, `padding`, `update_bits` and `sparse`; it returns the real output [N, K, P, Q] and the mask
+    (bool, same shape). The mask is decided on integers, exactly as the hardware does: A_h > floor(delta/(k*2**l)).
+
+    Backward: the gradient of the output goes to O_hb as it is and to O_lb where the mask is 1, so that the weights get
+    both planes' share; truncation passes no gradient to the low plane's activations, so these get the dense share of
+    O_hb (as in the authors' release). The threshold gets the sigmoid's derivative (slope 5) in place of the step's;
+    with `sparse`, only outputs whose mask is 1 contribute and the mask enters squared, hence the factor 2.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        codes: Tensor,
+        weight: Tensor,
+        delta: Tensor,
+        act_step: float,
+        stride: int,
+        padding: int,
+        update_bits: int,
+        sparse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        w_codes, clip = weight_codes(weight)
+        ctx.weight_step = float(clip) / WEIGHT_CODE_MAX
+        ctx.act_step, ctx.stride, ctx.padding, ctx.update_bits = act_step, stride, padding, update_bits
+        unit = act_step * ctx.weight_step
+        high, low = split_codes(codes, update_bits)
+        out = F.conv2d(high, w_codes, None, stride, padding)
+        out_low = F.conv2d(low, w_codes, None, stride, padding)
+        threshold = integer_threshold(delta, unit, update_bits).float().view(1, -1, 1, 1)
+        mask = out > threshold
+        out.mul_(unit * 2.0**update_bits)
+        chosen, slope = _threshold_slope(out, out_low, mask, delta, unit, sparse)
+        out.addcmul_(mask.to(out.dtype), out_low, value=unit)
+        ctx.save_for_backward(high, low, w_codes, mask, chosen, slope)
+        ctx.mark_non_differentiable(mask)
+        return out, mask
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:  # type: ignore[override]
+        high, low, w_codes, mask, chosen, slope = ctx.saved_tensors
+        grad_x, grad_high = _backward_conv(ctx, grad, high, w_codes, ctx.needs_input_grad[0], True)
+        _, grad_low = _backward_conv(ctx, grad * mask, low, w_codes, False, True)
+        grad_w = grad_high.mul_(2.0**ctx.update_bits).add_(grad_low).mul_(ctx.act_step)
+        if grad_x is not None:
+            grad_x.mul_(ctx.weight_step)
+        flat = grad.permute(0, 2, 3, 1).reshape(-1)
+        channels = grad.shape[1]
+        terms = flat[chosen].mul_(slope)
+        grad_delta = torch.zeros(channels, dtype=grad.dtype).index_add_(0, chosen % channels, terms)
+        return grad_x, grad_w, grad_delta, None, None, None, None, None
+
+
+def _threshold_slope(
+    out_high: Tensor, acc_low: Tensor, mask: Tensor, delta: Tensor, unit: float, sparse: bool
+) -> tuple[Tensor, Tensor]:
+    """Return where (flat NHWC positions) and how much an output's gradient moves its threshold.
+
+    dO/d(delta) = -c * m * O_lb * slope * s * (1 - s) with s = sigmoid(slope * (O_hb - delta)); c = 2 and m = mask under
+    sparse back-propagation, c = m = 1 without.
+    """
+    channels = out_high.shape[1]
+    flat_mask = mask.permute(0, 2, 3, 1).reshape(-1)
+    chosen = torch.nonzero(flat_mask if sparse else torch.ones_like(flat_mask)).view(-1)
+    o_high = out_high.permute(0, 2, 3, 1).reshape(-1)[chosen]
+    o_low = acc_low.permute(0, 2, 3, 1).reshape(-1)[chosen]
+    s = torch.sigmoid_(o_high.sub_(delta.detach()[chosen % channels]).mul_(SURROGATE_SLOPE))
+    factor = 2.0 if sparse else 1.0
+    return chosen, o_low.mul_(s * (1.0 - s)).mul_(-factor * SURROGATE_SLOPE * unit)

@@ -1,0 +1,188 @@
+"""ResNet-20 for CIFAR-10 with precision-gated convolutions (option A shortcuts), in its fake-quantised form.
+
+    image codes int8 [N,3,32,32] -> stem (dense, int8 x int8) -> BN -> PACT
+      -> 9 blocks: conv1 (gated) -> BN -> PACT -> conv2 (dense, or gated with "all") -> BN -> + shortcut -> PACT
+      -> mean over 8x8 -> 8-bit codes -> classifier int8 -> logits [N,10]
+
+The exact integer form of the same network is `pgsim.train.integer`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgsim.train.gating import DenseConv, GatedConv
+from pgsim.train.quantise import WEIGHT_CODE_MAX, PactQuantise, weight_codes
+
+IMAGE_CLIP = 2.64
+"""Largest magnitude of a normalised pixel; codes are rne(x / 2.64 * 127), so that zero padding is code 0."""
+IMAGE_CODE_MAX = 127
+FEATURE_CODE_MAX = 255
+STAGES = (16, 32, 64)
+BLOCKS_PER_STAGE = 3
+
+
+class Pact(nn.Module):
+    """A learned clip `alpha` (real units) and the unsigned quantiser behind it."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.alpha = nn.Parameter(torch.tensor(6.0))
+
+    @property
+    def step(self) -> float:
+        """Real value of one code."""
+        return float(self.alpha.detach()) / self.levels
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return cast(tuple[Tensor, Tensor], PactQuantise.apply(y, self.alpha, self.levels))
+
+
+class Conv(nn.Module):
+    """A 3x3 convolution of codes, dense or gated, with float32 master weights [K, C, 3, 3]."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool) -> None:
+        super().__init__()
+        self.stride, self.update_bits, self.sparse = stride, update_bits, sparse
+        self.weight = nn.Parameter(torch.empty(c_out, c_in, 3, 3))
+        nn.init.kaiming_normal_(self.weight)
+        self.delta = nn.Parameter(torch.zeros(c_out)) if update_bits else None
+        self.updated, self.outputs = 0, 0
+
+    @property
+    def gated(self) -> bool:
+        return self.delta is not None
+
+    def forward(self, codes: Tensor, act_step: float) -> Tensor:
+        if self.delta is None:
+            return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, 1))
+        out, mask = cast(
+            tuple[Tensor, Tensor],
+            GatedConv.apply(
+                codes, self.weight, self.delta, act_step, self.stride, 1, self.update_bits, self.sparse
+            ),
+        )
+        self.updated += int(torch.count_nonzero(mask))
+        self.outputs += mask.numel()
+        return out
+
+
+class Block(nn.Module):
+    """A basic block; takes and returns the clipped residual stream and its codes."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, act_bits: int, update: tuple[int, int], sparse: bool):
+        super().__init__()
+        self.stride, self.widen = stride, c_out - c_in
+        self.conv1 = Conv(c_in, c_out, stride, update[0], sparse)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.pact1 = Pact(2**act_bits - 1)
+        self.conv2 = Conv(c_out, c_out, 1, update[1], sparse)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.pact2 = Pact(2**act_bits - 1)
+
+    def shortcut(self, stream: Tensor) -> Tensor:
+        """Subsample and pad with zero channels on both sides (option A); the identity inside a stage."""
+        if self.widen == 0:
+            return stream
+        return F.pad(stream[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.widen // 2, self.widen // 2))
+
+    def forward(self, stream: Tensor, codes: Tensor, step: float) -> tuple[Tensor, Tensor]:
+        _, inner = self.pact1(self.bn1(self.conv1(codes, step)))
+        branch = self.bn2(self.conv2(inner, self.pact1.step))
+        return cast(tuple[Tensor, Tensor], self.pact2(branch + self.shortcut(stream)))
+
+
+class Classifier(nn.Module):
+    """The linear layer over 8-bit feature codes, int8 weights [10, 64], float bias."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        nn.init.kaiming_normal_(self.weight)
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, real: Tensor) -> Tensor:
+        codes, clip = weight_codes(self.weight)
+        quantised = self.weight + (codes * (clip / WEIGHT_CODE_MAX) - self.weight).detach()
+        return F.linear(real, quantised, self.bias)
+
+
+class PGResNet20(nn.Module):
+    """ResNet-20 with `act_bits`/`pred_bits` activations.
+
+    Args:
+        act_bits: bits of an activation code, 2 to 8.
+        pred_bits: bits of the prediction phase, 1 to act_bits - 1.
+        gating: "release" (first convolution of each block is gated) or "all" (both are).
+        sparse: sparse back-propagation to the thresholds.
+    """
+
+    def __init__(self, act_bits: int, pred_bits: int, gating: str, sparse: bool = True) -> None:
+        super().__init__()
+        self.act_bits, self.pred_bits, self.gating = act_bits, pred_bits, gating
+        low = act_bits - pred_bits
+        self.stem = Conv(3, STAGES[0], 1, 0, sparse)
+        self.bn = nn.BatchNorm2d(STAGES[0])
+        self.pact = Pact(2**act_bits - 1)
+        blocks = []
+        c_in = STAGES[0]
+        for stage, c_out in enumerate(STAGES):
+            for index in range(BLOCKS_PER_STAGE):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(Block(c_in, c_out, stride, act_bits, (low, low if gating == "all" else 0), sparse))
+                c_in = c_out
+        self.blocks = nn.ModuleList(blocks)
+        self.pool = Pact(FEATURE_CODE_MAX)
+        self.classifier = Classifier(STAGES[-1], 10)
+
+    def forward(self, image_codes: Tensor) -> Tensor:
+        """Return float32 logits [N, 10] of image codes (float32 integers in [-127, 127], [N, 3, 32, 32]).
+
+        Batch norm follows the module's mode (batch statistics in training, running ones in evaluation).
+        """
+        stream, codes = self.pact(self.bn(self.stem(image_codes, IMAGE_CLIP / IMAGE_CODE_MAX)))
+        step = self.pact.step
+        for module in self.blocks:
+            block = cast(Block, module)
+            stream, codes = block(stream, codes, step)
+            step = block.pact2.step
+        mean = stream.mean((2, 3))
+        _, feature = self.pool(mean)
+        return self.classifier(RealOfCodes.apply(feature, self.pool.step))
+
+    def gated_convs(self) -> list[tuple[str, Conv]]:
+        """Return name and module of every gated convolution, in execution order."""
+        return [(n, m) for n, m in self.named_modules() if isinstance(m, Conv) and m.gated]
+
+    def pacts(self) -> list[tuple[str, Pact]]:
+        """Return name and module of every clip, in execution order."""
+        named = [(n, m) for n, m in self.named_modules() if isinstance(m, Pact)]
+        return [x for x in named if x[0] != "pool"] + [x for x in named if x[0] == "pool"]
+
+    def reset_counts(self) -> None:
+        for _, conv in self.gated_convs():
+            conv.updated = conv.outputs = 0
+
+    def sparsity(self) -> tuple[float, list[float]]:
+        """Return the share of outputs with mask 0 since the counts were reset: overall, and per gated layer."""
+        counts = [(conv.updated, conv.outputs) for _, conv in self.gated_convs()]
+        total = sum(n for _, n in counts)
+        overall = 1.0 - sum(u for u, _ in counts) / total if total else 0.0
+        return overall, [1.0 - u / n if n else 0.0 for u, n in counts]
+
+
+class RealOfCodes(torch.autograd.Function):
+    """Multiply codes by their step; the gradient passes as that of the real value."""
+
+    @staticmethod
+    def forward(ctx: object, codes: Tensor, step: float) -> Tensor:  # type: ignore[override]
+        return codes * step
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad, None

@@ -1,0 +1,294 @@
+"""One layer of a network as integers see it: geometry, number formats, gate and what follows the accumulator.
+
+Array names used throughout the project (N images, C input channels, K output channels, H x W input pixels,
+P x Q output pixels, R x S kernel taps, G groups):
+
+    activation [N, C, H, W] --(*) weight [K, C/G, R, S]--> output [N, K, P, Q] --post--> codes, shortcut
+                                  threshold [K] ----------> mask   [N, K, P, Q]
+
+A linear layer is a convolution with a 1 x 1 kernel over a 1 x 1 input; a matmul of M rows is one over M x 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Encoding(Enum):
+    """How a code's bits are read, for activations and weights alike."""
+
+    UNSIGNED = "unsigned"  # q in [0, 2^B - 1]
+    SIGN_MAGNITUDE = "sign_magnitude"  # q in [-(2^B - 1), 2^B - 1]: a sign beside B magnitude bits
+    TWOS_COMPLEMENT = "twos_complement"  # q in [-2^(B-1), 2^(B-1) - 1]
+
+
+class LayerKind(Enum):
+    """What the user calls the layer; all three are the same sum."""
+
+    CONV = "conv"  # activation [N, C, H, W], weight [K, C/G, R, S]
+    LINEAR = "linear"  # activation [N, C], weight [K, C]; one pixel an image
+    MATMUL = "matmul"  # activation [N, M, C], weight [K, C]; M pixels an image
+
+
+class GatePolicy(Enum):
+    """What becomes of an output that the gate does not update."""
+
+    KEEP = "keep"  # A = A_h << l: the prediction stands (Precision Gating, equation 3)
+    ZERO = "zero"  # A = 0: the zero-prediction policy of PredictiveNet and of Fix-Threshold
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """Width and encoding of a tensor of codes. `bits` counts magnitude bits for sign_magnitude."""
+
+    encoding: Encoding
+    bits: int
+
+    @property
+    def min_code(self) -> int:
+        """Smallest code of the format."""
+        if self.encoding is Encoding.UNSIGNED:
+            return 0
+        if self.encoding is Encoding.SIGN_MAGNITUDE:
+            return -(2**self.bits - 1)
+        return -(2 ** (self.bits - 1))
+
+    @property
+    def max_code(self) -> int:
+        """Largest code of the format."""
+        if self.encoding is Encoding.TWOS_COMPLEMENT:
+            return int(2 ** (self.bits - 1) - 1)
+        return int(2**self.bits - 1)
+
+    @property
+    def storage_bits(self) -> int:
+        """Bits that one code takes in a memory: the sign of sign_magnitude is a bit of its own."""
+        return self.bits + (self.encoding is Encoding.SIGN_MAGNITUDE)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape of a layer's sum. `padding` is (top, bottom, left, right) in pixels; padded codes are 0."""
+
+    kind: LayerKind
+    in_channels: int
+    out_channels: int
+    in_height: int = 1
+    in_width: int = 1
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def out_height(self) -> int:
+        """P, the rows of the output."""
+        top, bottom = self.padding[:2]
+        span = self.dilation[0] * (self.kernel[0] - 1) + 1
+        return (self.in_height + top + bottom - span) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        """Q, the columns of the output."""
+        left, right = self.padding[2:]
+        span = self.dilation[1] * (self.kernel[1] - 1) + 1
+        return (self.in_width + left + right - span) // self.stride[1] + 1
+
+    @property
+    def out_pixels(self) -> int:
+        """P * Q."""
+        return self.out_height * self.out_width
+
+    @property
+    def group_in_channels(self) -> int:
+        """C / G, the input channels that one output channel reads."""
+        return self.in_channels // self.groups
+
+    @property
+    def group_out_channels(self) -> int:
+        """K / G, the output channels of one group."""
+        return self.out_channels // self.groups
+
+    @property
+    def reduction(self) -> int:
+        """MACs of one output, padding taps included: R * S * C / G."""
+        return self.kernel[0] * self.kernel[1] * self.group_in_channels
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of one image: K * P * Q."""
+        return self.out_channels * self.out_pixels
+
+    @property
+    def macs(self) -> int:
+        """MACs of one image, padding taps included."""
+        return self.outputs * self.reduction
+
+    @property
+    def activation_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image in canonical layout."""
+        return (self.in_channels, self.in_height, self.in_width)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(K, P, Q) of one image in canonical layout."""
+        return (self.out_channels, self.out_height, self.out_width)
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """(K, C/G, R, S) in canonical layout."""
+        return (self.out_channels, self.group_in_channels, *self.kernel)
+
+    def taps_inside(self) -> NDArray[np.int64]:
+        """[P, Q] int64: kernel taps of each output pixel that fall on the input and not on padding."""
+        rows = _inside(self.out_height, self.stride[0], self.padding[0], self.kernel[0], self.dilation[0], self.in_height)
+        cols = _inside(self.out_width, self.stride[1], self.padding[2], self.kernel[1], self.dilation[1], self.in_width)
+        return np.outer(rows, cols)
+
+    @property
+    def useful_macs(self) -> int:
+        """MACs of one image whose tap is not padding."""
+        return int(self.taps_inside().sum()) * self.out_channels * self.group_in_channels
+
+
+def _inside(out: int, stride: int, pad: int, taps: int, dilation: int, size: int) -> NDArray[np.int64]:
+    position = np.arange(out)[:, None] * stride - pad + np.arange(taps)[None, :] * dilation
+    return ((position >= 0) & (position < size)).sum(axis=1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Precision gate of a layer: `pred_bits` (h) of the B activation bits predict; T_c decides who is updated."""
+
+    pred_bits: int
+    threshold: NDArray[np.int64]  # [K]; mask = A_h > T_c, strict and signed
+    policy: GatePolicy = GatePolicy.KEEP
+    delta: NDArray[np.float64] | None = None  # [K] real thresholds, where the trace has them; T_c is normative
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: everything but its activations and recorded outputs, which a Trace hands out on demand.
+
+    `input_name` names the code tensor that feeds it: the `save` of an earlier layer's requantise step, or
+    None where the recorded activation itself is the boundary (the network's input, an imported stem, a concat).
+    `act_scale` is the real value of activation code 1 (S_a / Q_a), `weight_scale` [1] or [K] that of weight
+    code 1 (S_w / Q_w); their product k is the real value of one accumulator unit (arithmetic.md).
+    """
+
+    name: str
+    geometry: Geometry
+    act: NumberFormat
+    weight_format: NumberFormat
+    weight: NDArray[np.int16]  # [K, C/G, R, S] canonical
+    act_scale: float
+    weight_scale: NDArray[np.float64]
+    gate: Gate | None = None
+    input_name: str | None = None
+    post: tuple[PostStep, ...] = ()
+
+    @property
+    def pred_bits(self) -> int:
+        """h of a gated layer; all B bits of one that is not gated."""
+        return self.gate.pred_bits if self.gate else self.act.bits
+
+    @property
+    def update_bits(self) -> int:
+        """l = B - h; 0 for a layer that is not gated."""
+        return self.act.bits - self.pred_bits
+
+
+@dataclass(frozen=True)
+class Bias:
+    """v <- v + bias[c]; `bias` int64 [K] or [1]."""
+
+    bias: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """v <- (multiplier[c] * v + bias[c] + 2^(shift-1)) >> shift, arithmetic; at shift 0 the rounding term is 0."""
+
+    multiplier: NDArray[np.int64]  # [K] or [1]
+    bias: NDArray[np.int64]  # [K] or [1]
+    shift: int
+
+
+@dataclass(frozen=True)
+class AddShortcut:
+    """v <- v + shortcut, a tensor saved by an earlier `SaveShortcut`.
+
+    The shortcut is subsampled by `stride` ([:, :, ::s, ::s]) and padded with `pad_before` and `pad_after`
+    zero channels (the option-A shortcut of CIFAR ResNets).
+    """
+
+    source: str
+    stride: int = 1
+    pad_before: int = 0
+    pad_after: int = 0
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """v <- min(max(v, low), high)."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class SaveShortcut:
+    """Keep v under `name` in `bits` bits (unsigned where the clamp before it has low >= 0, else signed)."""
+
+    name: str
+    bits: int
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class SumPool:
+    """v <- the sum of each `kernel` window at `stride`, no padding; no division."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """v <- the maximum of each `kernel` window at `stride`; padded positions never win."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Requantise:
+    """code <- base + #{j : direction[c] * v >= threshold[c, j]}; saved under `name`.
+
+    `threshold` int64 [K or 1, L], each row non-decreasing, L = codes - 1; `direction` int8 [K or 1], +1 or -1
+    (-1 where batch norm's gamma is negative). `base` is the code below all thresholds: 0 for unsigned codes.
+    A constant channel has its thresholds out of the accumulator's reach.
+    """
+
+    name: str
+    format: NumberFormat
+    threshold: NDArray[np.int64]
+    direction: NDArray[np.int8]
+    base: int = 0
+
+
+@dataclass(frozen=True)
+class Logits:
+    """v is the network's result; `scale` is the real value of one unit."""
+
+    name: str
+    scale: float
+
+
+PostStep = Bias | FixedPoint | AddShortcut | Clamp | SaveShortcut | SumPool | MaxPool | Requantise | Logits

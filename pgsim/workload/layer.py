@@ -17,13 +17,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-
-class Encoding(Enum):
-    """How a code's bits are read, for activations and weights alike."""
-
-    UNSIGNED = "unsigned"  # q in [0, 2^B - 1]
-    SIGN_MAGNITUDE = "sign_magnitude"  # q in [-(2^B - 1), 2^B - 1]: a sign beside B magnitude bits
-    TWOS_COMPLEMENT = "twos_complement"  # q in [-2^(B-1), 2^(B-1) - 1]
+from pgsim.arith.formats import Encoding as Encoding
+from pgsim.arith.formats import GatePolicy, NumberFormat
 
 
 class LayerKind(Enum):
@@ -32,42 +27,6 @@ class LayerKind(Enum):
     CONV = "conv"  # activation [N, C, H, W], weight [K, C/G, R, S]
     LINEAR = "linear"  # activation [N, C], weight [K, C]; one pixel an image
     MATMUL = "matmul"  # activation [N, M, C], weight [K, C]; M pixels an image
-
-
-class GatePolicy(Enum):
-    """What becomes of an output that the gate does not update."""
-
-    KEEP = "keep"  # A = A_h << l: the prediction stands (Precision Gating, equation 3)
-    ZERO = "zero"  # A = 0: the zero-prediction policy of PredictiveNet and of Fix-Threshold
-
-
-@dataclass(frozen=True)
-class NumberFormat:
-    """Width and encoding of a tensor of codes. `bits` counts magnitude bits for sign_magnitude."""
-
-    encoding: Encoding
-    bits: int
-
-    @property
-    def min_code(self) -> int:
-        """Smallest code of the format."""
-        if self.encoding is Encoding.UNSIGNED:
-            return 0
-        if self.encoding is Encoding.SIGN_MAGNITUDE:
-            return -(2**self.bits - 1)
-        return -(2 ** (self.bits - 1))
-
-    @property
-    def max_code(self) -> int:
-        """Largest code of the format."""
-        if self.encoding is Encoding.TWOS_COMPLEMENT:
-            return int(2 ** (self.bits - 1) - 1)
-        return int(2**self.bits - 1)
-
-    @property
-    def storage_bits(self) -> int:
-        """Bits that one code takes in a memory: the sign of sign_magnitude is a bit of its own."""
-        return self.bits + (self.encoding is Encoding.SIGN_MAGNITUDE)
 
 
 @dataclass(frozen=True)
@@ -146,7 +105,9 @@ class Geometry:
 
     def taps_inside(self) -> NDArray[np.int64]:
         """[P, Q] int64: kernel taps of each output pixel that fall on the input and not on padding."""
-        rows = _inside(self.out_height, self.stride[0], self.padding[0], self.kernel[0], self.dilation[0], self.in_height)
+        rows = _inside(
+            self.out_height, self.stride[0], self.padding[0], self.kernel[0], self.dilation[0], self.in_height
+        )
         cols = _inside(self.out_width, self.stride[1], self.padding[2], self.kernel[1], self.dilation[1], self.in_width)
         return np.outer(rows, cols)
 

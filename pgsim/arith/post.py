@@ -154,7 +154,7 @@ def requantise(v: Integers, threshold: Integers, direction: NDArray[np.int8], ba
 def _windows(v: Integers, kernel: tuple[int, int], stride: tuple[int, int]) -> Any:
     if v.shape[2] < kernel[0] or v.shape[3] < kernel[1]:
         raise InputError(f"a pooling window must fit the map of {v.shape[2]} x {v.shape[3]}, not be {kernel}")
-    return sliding_window_view(v, kernel, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]  # type: ignore[call-overload]
+    return sliding_window_view(v, kernel, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
 
 
 def _spread(per_channel: Integers) -> Integers:

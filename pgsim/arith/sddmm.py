@@ -103,5 +103,5 @@ def _kernel(
                                 partial = np.int32(0)
                                 for i in range(length):
                                     partial = np.int32(partial + np.int32(np.int32(run[i]) * np.int32(taps[i])))
-                                total += partial
+                                total += int(partial)
                         sums[n, k, p, q] = total

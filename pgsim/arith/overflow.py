@@ -1,0 +1,313 @@
+"""Partial sums in psum_bits: proved to fit, or walked step by step in the order in which the hardware adds.
+
+    prediction phase   psum = 0;          each step: psum <- fit(psum + one word of q_h * w)   --> A_h, mask
+    update phase       psum = fit(A_h << l); each step: psum <- fit(psum + one word of q_l * w) --> A
+    not gated          psum = 0;          each step: psum <- fit(psum + one word of q * w)     --> A
+
+Reduction order (r, s, c), c fastest: a step adds the products of up to `word` neighbouring input channels of one
+tap, D = R * S * ceil((C/G) / word) steps an output; a tap on padding takes its step and adds 0. A word's products are
+summed exactly (the adder tree grows), the accumulator holds psum_bits in two's complement and every value that it
+takes counts, not just the last. An output that is not updated becomes fit(A_h << l), or 0 by policy ZERO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pgsim.arith import fast
+from pgsim.arith.formats import Encoding, GatePolicy
+from pgsim.arith.reference import GatedValues, check_threshold
+from pgsim.arith.split import split
+from pgsim.arith.window import Window, output_shape
+from pgsim.errors import OverflowDetected
+
+MAX_PSUM_BITS = 48  # of a simulated accumulator; A_h << l and a word's sum then stay within int64
+
+
+class Overflow(Enum):
+    """What an accumulator does with a value that psum_bits cannot hold."""
+
+    ERROR = "error"  # the layer is refused: OverflowDetected names layer, channel, value and the width needed
+    SATURATE = "saturate"  # after every step the value moves to the nearest that psum_bits holds
+    WRAP = "wrap"  # after every step the bits above psum_bits are dropped: the value modulo 2^psum_bits, signed
+
+
+_MODES = {Overflow.ERROR: 0, Overflow.SATURATE: 1, Overflow.WRAP: 2}
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """The register that holds a partial sum, and what reaches it in one step.
+
+    1 <= psum_bits <= 48, two's complement; word >= 1, the input channels of one tap that a step adds (N).
+    Raises ValueError for other numbers.
+    """
+
+    psum_bits: int
+    word: int
+    overflow: Overflow = Overflow.ERROR
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.psum_bits <= MAX_PSUM_BITS:
+            raise ValueError(f"psum_bits must be 1 .. {MAX_PSUM_BITS}, not {self.psum_bits}")
+        if self.word < 1:
+            raise ValueError(f"word must be >= 1 input channels, not {self.word}")
+
+
+def bits_needed(value: int) -> int:
+    """Return the bits of `value` in two's complement: 1 for 0 and -1, 8 for 127 and -128."""
+    return (value if value >= 0 else ~value).bit_length() + 1
+
+
+def reachable(weight: NDArray[Any], low_code: int, high_code: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what each output channel's sum can reach exactly, (min, max), int64 [K] each.
+
+    `weight` holds integer codes [K, ...], the codes are any of low_code .. high_code, low_code <= 0 <= high_code.
+    The extremes are reached: positive weights meet one end of the range, negative weights the other. Partial sums
+    cannot pass them, in any order, as each product moves an extreme outward. Raises ValueError where 0, the
+    padding, is not in the range.
+    """
+    if not low_code <= 0 <= high_code:
+        raise ValueError(f"0 must be a code: low_code <= 0 <= high_code, not {low_code} .. {high_code}")
+    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
+    positive = np.maximum(flat, 0).sum(axis=1)
+    negative = np.minimum(flat, 0).sum(axis=1)
+    return positive * low_code + negative * high_code, positive * high_code + negative * low_code
+
+
+def proven_bits(weight: NDArray[Any], low_code: int, high_code: int) -> int:
+    """Return the psum_bits that no input of codes low_code .. high_code can overflow, in any reduction order."""
+    low, high = reachable(weight, low_code, high_code)
+    return max((bits_needed(int(value)) for ends in (low, high) for value in ends), default=1)
+
+
+def dense_layer(
+    activation: NDArray[Any],
+    weight: NDArray[Any],
+    window: Window,
+    accumulator: Accumulator,
+    layer_name: str,
+) -> NDArray[np.int64]:
+    """Return A, int64 [N, K, P, Q], of a layer that is not gated, as accumulators of so many bits compute it.
+
+    `activation` and `weight` as in `fast.dense_layer`; where the codes at hand cannot overflow, so is the result.
+    Raises OverflowDetected, with `layer_name`, where they do and the accumulator's mode is ERROR; ValueError or
+    TypeError for a wrong call.
+    """
+    shape = output_shape(activation, weight, window)
+    if proven_bits(weight, *_range_with_zero(activation)) <= accumulator.psum_bits:
+        return fast.dense_layer(activation, weight, window)
+    threshold = np.zeros(shape[1], np.int64)
+    walked = walk(activation, None, weight, window, threshold, 0, GatePolicy.KEEP, accumulator, layer_name)
+    return walked.a
+
+
+def gated_layer(
+    activation: NDArray[Any],
+    weight: NDArray[Any],
+    window: Window,
+    encoding: Encoding,
+    bits: int,
+    pred_bits: int,
+    threshold: NDArray[np.int64],
+    policy: GatePolicy,
+    accumulator: Accumulator,
+    layer_name: str,
+) -> GatedValues:
+    """Return A_h, A_l, the mask and A of a gated layer, as accumulators of so many bits compute them.
+
+    Arguments as in `fast.gated_layer`; where the codes at hand cannot overflow, so is the result. After a saturation
+    or a wrap A_h, the mask and A are the accumulator's, and A_l is what the update phase changed: A - fit(A_h << l).
+    Raises OverflowDetected, with `layer_name`, on an overflow where the accumulator's mode is ERROR; ValueError or
+    TypeError for a wrong call.
+    """
+    output_shape(activation, weight, window)
+    check_threshold(threshold, weight)
+    q_h, q_l = split(activation, encoding, bits, pred_bits)
+    update_bits = bits - pred_bits
+    # Every value of both phases is sum(w * x), x one of q_h, q_h << l, or q (a tap whose low part is in already).
+    ends = [end for plane in (activation, q_h) for end in _range_with_zero(plane)]
+    ends += [end << update_bits for end in _range_with_zero(q_h)]
+    if proven_bits(weight, min(ends), max(ends)) <= accumulator.psum_bits:
+        return fast.gated_layer(activation, weight, window, encoding, bits, pred_bits, threshold, policy)
+    return walk(q_h, q_l, weight, window, threshold, update_bits, policy, accumulator, layer_name)
+
+
+def _walk_loops(
+    q_h: Any,
+    q_l: Any,
+    weight: Any,
+    threshold: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    group_in: int,
+    group_out: int,
+    gated: bool,
+    update_bits: int,
+    keep: bool,
+    psum_bits: int,
+    word: int,
+    mode: int,
+    a_h: Any,
+    a_l: Any,
+    mask: Any,
+    a: Any,
+    first: Any,
+    extremes: Any,
+) -> None:
+    """Walk every accumulator through its steps: one output after the other, prediction before update.
+
+    q_h, q_l int64 [N, C, H, W]; weight int64 [K, C/G, R, S]; threshold int64 [K]; a_h, a_l, a int64 and mask bool
+    [N, K, P, Q] (written). `mode` is 0 error (exact, recorded), 1 saturate, 2 wrap. first int64 [7] (written at the
+    first overflow): 1, image, channel, pixel, phase (0 or 1), step (-1: before the phase's first), value.
+    extremes int64 [2] (written): the smallest and largest value before fit.
+    """
+    images, out_channels, out_height, out_width = a.shape
+    _, _, height, width = q_h.shape
+    _, _, taps_high, taps_wide = weight.shape
+    largest = 2 ** (psum_bits - 1) - 1
+    smallest = -largest - 1
+    words = (group_in + word - 1) // word
+    lowest = 0
+    highest = 0
+    for n in range(images):
+        for k in range(out_channels):
+            first_channel = (k // group_out) * group_in
+            for pixel in range(out_height * out_width):
+                p = pixel // out_width
+                q = pixel % out_width
+                psum = 0
+                start = 0
+                update = False
+                for phase in range(2):
+                    # Step -1 is the shift that opens the update phase, or that alone remains for an output that is
+                    # not updated; the prediction phase opens with 0.
+                    for step in range(-1, taps_high * taps_wide * words):
+                        if step == -1:
+                            if phase == 0:
+                                continue
+                            psum = psum * 2**update_bits
+                        else:
+                            tap = step // words
+                            c_from = (step % words) * word
+                            c_to = min(c_from + word, group_in)
+                            y = p * stride[0] - padding[0] + (tap // taps_wide) * dilation[0]
+                            x = q * stride[1] - padding[2] + (tap % taps_wide) * dilation[1]
+                            if 0 <= y < height and 0 <= x < width:
+                                for c in range(c_from, c_to):
+                                    factor = int(weight[k, c, tap // taps_wide, tap % taps_wide])
+                                    if phase == 0:
+                                        psum += int(q_h[n, first_channel + c, y, x]) * factor
+                                    else:
+                                        psum += int(q_l[n, first_channel + c, y, x]) * factor
+                        lowest = min(lowest, psum)
+                        highest = max(highest, psum)
+                        if psum < smallest or psum > largest:
+                            if first[0] == 0:
+                                first[0] = 1
+                                first[1] = n
+                                first[2] = k
+                                first[3] = pixel
+                                first[4] = phase
+                                first[5] = step
+                                first[6] = psum
+                            if mode == 1:
+                                psum = min(max(psum, smallest), largest)
+                            elif mode == 2:
+                                psum = (psum - smallest) % (2 * (largest + 1)) + smallest
+                        if step == -1:
+                            start = psum
+                            if not update:
+                                break
+                    if phase == 0:
+                        a_h[n, k, p, q] = psum
+                        update = gated and psum > int(threshold[k])
+                        mask[n, k, p, q] = update
+                        if not gated or not (update or keep):
+                            break
+                if gated and not update and not keep:
+                    psum = 0
+                a[n, k, p, q] = psum
+                a_l[n, k, p, q] = psum - start if update else 0
+    extremes[0] = lowest
+    extremes[1] = highest
+
+
+walk_loops = njit(cache=True)(_walk_loops)
+
+
+def walk(
+    q_h: NDArray[Any],
+    q_l: NDArray[Any] | None,
+    weight: NDArray[Any],
+    window: Window,
+    threshold: NDArray[np.int64],
+    update_bits: int,
+    policy: GatePolicy,
+    accumulator: Accumulator,
+    layer_name: str,
+    loops: Callable[..., None] = walk_loops,
+) -> GatedValues:
+    """Walk every accumulator of a layer through its steps, without asking first whether it can overflow.
+
+    `q_h`, `q_l` are planes [N, C, H, W]; q_l None is a layer that is not gated, q_h its codes. The rest is as in
+    `gated_layer`. `loops` runs it: `walk_loops`, compiled, or `walk_loops.py_func`, interpreted.
+    """
+    shape = output_shape(q_h, weight, window)
+    a_h, a_l, a = (np.zeros(shape, np.int64) for _ in range(3))
+    mask = np.zeros(shape, np.bool_)
+    first, extremes = np.zeros(7, np.int64), np.zeros(2, np.int64)
+    gated = q_l is not None
+    loops(
+        _int64(q_h),
+        _int64(q_h if q_l is None else q_l),
+        _int64(weight),
+        threshold,
+        window.stride,
+        window.padding,
+        window.dilation,
+        weight.shape[1],
+        weight.shape[0] // window.groups,
+        gated,
+        update_bits,
+        policy is GatePolicy.KEEP,
+        accumulator.psum_bits,
+        accumulator.word,
+        _MODES[accumulator.overflow],
+        a_h,
+        a_l,
+        mask,
+        a,
+        first,
+        extremes,
+    )
+    if first[0] and accumulator.overflow is Overflow.ERROR:
+        _, image, channel, pixel, phase, step, value = first.tolist()
+        needed = max(bits_needed(end) for end in extremes.tolist())
+        row, column = divmod(pixel, shape[3])
+        when = "sum" if not gated else "update phase" if phase else "prediction phase"
+        moment = "its start" if step < 0 else f"step {step}"
+        raise OverflowDetected(
+            f"{layer_name}, channel {channel}: psum_bits must be at least {needed}, not {accumulator.psum_bits}: "
+            f"the {when} reaches {value} ({bits_needed(value)} bits) at {moment}, image {image}, "
+            f"output pixel ({row}, {column})"
+        )
+    return GatedValues(a_h, a_l, mask, a)
+
+
+def _range_with_zero(codes: NDArray[Any]) -> tuple[int, int]:
+    if codes.size == 0:
+        return 0, 0
+    return min(int(codes.min()), 0), max(int(codes.max()), 0)
+
+
+def _int64(array: NDArray[Any]) -> NDArray[np.int64]:
+    return np.ascontiguousarray(array, dtype=np.int64)

@@ -1,0 +1,61 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from io import BufferedRandom
+from pathlib import Path
+
+from pgsim.errors import InputError
+from pgsim.io.strict import show_path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
+    """Hand out a stream (readable and writable) whose bytes become the file `path` when the block ends well.
+
+    The bytes go to a hidden file in the same folder, are flushed to the disk and renamed over `path`; a link is
+    followed. Where the block or the disk fails, or Ctrl-C comes, an earlier file stays as it was and nothing is left
+    behind. Raises InputError where the file cannot be written.
+    """
+    shown = show_path(path)
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise InputError(f"{shown}: the output must be a file, not a folder")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{shown}: the output must be a regular file, not a device or pipe")
+    if not target.parent.is_dir():
+        raise InputError(f"{shown}: the output's folder must be there, not missing")
+    temporary = target.with_name(f".pgsim-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "x+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        _remove(temporary)
+        raise InputError(f"{shown}: the output must be writable, not refused: {error.strerror or error}") from error
+    except BaseException:
+        _remove(temporary)
+        raise
+    _flush_folder(target.parent)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    # The rename itself is on the disk only when the folder is; some file systems cannot sync one, which costs
+    # nothing but the guarantee after a power cut.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

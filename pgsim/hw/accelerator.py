@@ -6,10 +6,16 @@ record checks itself: a value out of range raises InputError with the key path o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, fields
 from enum import Enum
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any
 
 from pgsim.arith.formats import Encoding
+from pgsim.hw.check import DECOUPLED_ONLY, FieldError, check_lanes, check_range
 
 
 class Organisation(Enum):
@@ -52,7 +58,7 @@ class FeatureMaps(Enum):
 
 @dataclass(frozen=True)
 class PeArray:
-    """Output-stationary array of `rows` pixels x `columns` channels; each PE has `multipliers` lanes and an accumulator.
+    """Output-stationary array of `rows` pixels x `columns` channels; a PE has `multipliers` lanes and an accumulator.
 
     `act_bits` is the width of a lane's activation operand: the MSB plane in `decoupled`, both planes side by side
     in `gated_fused`. None ("trace" in the file) takes it from the trace: h (decoupled, two_pass: max(h, l)) or B.
@@ -67,6 +73,18 @@ class PeArray:
     psum_bits: int
     overflow: OverflowMode
 
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns", "multipliers", "weight_bits", "psum_bits"):
+            check_range(f"array.{name}", getattr(self, name))
+        if self.act_bits is not None:
+            check_range("array.act_bits", self.act_bits)
+        check_lanes("array", self.lanes)
+
+    @property
+    def lanes(self) -> int:
+        """Multipliers of the whole array: rows * columns * multipliers of a PE."""
+        return self.rows * self.columns * self.multipliers
+
 
 @dataclass(frozen=True)
 class UpdateArray:
@@ -77,13 +95,24 @@ class UpdateArray:
     act_bits: int | None  # width of a lane's activation operand; None takes l from the trace
     queue_depth: int  # entries of each of the C channel-banked FIFOs
 
+    def __post_init__(self) -> None:
+        for name in ("groups", "lanes", "queue_depth"):
+            check_range(f"update_array.{name}", getattr(self, name))
+        if self.act_bits is not None:
+            check_range("update_array.act_bits", self.act_bits)
+
 
 @dataclass(frozen=True)
 class Buffer:
-    """An on-chip SRAM of `size_bits`, in `banks` banks."""
+    """An on-chip SRAM of `size_bits`, in `banks` banks of equal size. The Memory that holds it checks it."""
 
     size_bits: int
     banks: int = 1
+
+    @property
+    def bank_bits(self) -> int:
+        """Size of one bank."""
+        return self.size_bits // self.banks
 
 
 @dataclass(frozen=True)
@@ -93,6 +122,10 @@ class OffChip:
     width_bits: int
     latency_cycles: int
     kind: str
+
+    def __post_init__(self) -> None:
+        check_range("memory.off_chip.width", self.width_bits)
+        check_range("memory.off_chip.latency", self.latency_cycles)
 
 
 @dataclass(frozen=True)
@@ -106,10 +139,33 @@ class Memory:
     off_chip: OffChip
     feature_maps: FeatureMaps
 
+    def __post_init__(self) -> None:
+        for name, buffer in self.buffers.items():
+            check_range(f"memory.{name}.size", buffer.size_bits)
+            check_range(f"memory.{name}.banks", buffer.banks)
+            if buffer.size_bits % buffer.banks:
+                problem = f"must be a multiple of its {buffer.banks} banks, not {buffer.size_bits} bit"
+                raise FieldError(f"memory.{name}.size", problem)
+
+    @property
+    def buffers(self) -> dict[str, Buffer]:
+        """The on-chip SRAMs by their names in the hardware file."""
+        named = {
+            "activation": self.activation,
+            "activation_lsb": self.activation_lsb,
+            "weight": self.weight,
+            "output": self.output,
+        }
+        return {name: buffer for name, buffer in named.items() if buffer is not None}
+
 
 @dataclass(frozen=True)
 class Accelerator:
-    """One accelerator, checked. `assumed` lists in words what no published source fixes; reports print it."""
+    """One accelerator, checked. `assumed` lists in words what no published source fixes; reports print it.
+
+    Raises FieldError, an InputError that names the key path, for a value out of range and for options that the
+    organisation does not have.
+    """
 
     name: str
     organisation: Organisation
@@ -127,4 +183,47 @@ class Accelerator:
     clock_gating: bool  # idle lanes' registers are not clocked
     assumed: tuple[str, ...] = ()
     description: str = ""
-    sha256: str = ""  # digest of everything above that affects results
+
+    def __post_init__(self) -> None:
+        check_range("clock", self.clock_mhz)
+        check_range("technology.node", self.node_nm)
+        check_range("technology.voltage", self.voltage_v)
+        check_range("batch", self.batch)
+        organisation = self.organisation.value
+        decoupled = self.organisation is Organisation.DECOUPLED
+        for key, part in zip(DECOUPLED_ONLY, (self.update, self.memory.activation_lsb), strict=True):
+            if decoupled and part is None:
+                raise FieldError(key, "must be given for organisation decoupled, not missing")
+            if not decoupled and part is not None:
+                raise FieldError(key, f"must be left out for organisation {organisation}; only decoupled has it")
+        if self.cooperative and not decoupled:
+            raise FieldError("cooperative", f"must be false for organisation {organisation}; only decoupled has it")
+        if self.organisation is Organisation.DENSE and self.gate is not GateSource.TRACE:
+            raise FieldError("gate", f"must be trace for organisation dense, which has no gate, not {self.gate.value}")
+        if self.organisation is Organisation.GATED_FUSED and self.array.act_bits is not None:
+            problem = "must be trace for organisation gated_fused, whose two parts take h and l bits"
+            raise FieldError("array.act_bits", f"{problem}, not {self.array.act_bits}")
+        if self.update is not None:
+            check_lanes("update_array", self.update.groups * self.update.lanes * self.array.multipliers)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of everything that affects results: all but name, description and what is assumed.
+
+        An energy table counts by its file name here; its contents have a digest of their own.
+        """
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in _WORDS}
+        plain |= {"clock_mhz": float(self.clock_mhz), "voltage_v": float(self.voltage_v)}  # 500 and 500.0 are one clock
+        plain["energy_table"] = PurePath(self.energy_table).name.removesuffix(".yaml")
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+_WORDS = ("name", "description", "assumed")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return value

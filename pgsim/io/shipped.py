@@ -1,0 +1,50 @@
+"""Find the configurations that come with pgsim, in a source checkout and in an installed wheel alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pgsim
+from pgsim.errors import InputError
+from pgsim.io.keys import did_you_mean
+from pgsim.io.strict import show_path
+
+SUFFIX = ".yaml"
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the shipped hardware files; its folder `energy` holds the energy tables.
+
+    A wheel carries it inside the package; a checkout has it beside the package.
+    """
+    package = Path(pgsim.__file__).resolve().parent
+    inside = package / "hwconfigs"
+    return inside if inside.is_dir() else package.parent / "hwconfigs"
+
+
+def shipped_names(folder: str = "") -> list[str]:
+    """Return the names, without suffix and in order, of the shipped files in `folder` ("" or "energy")."""
+    return sorted(path.stem for path in (shipped_folder() / folder).glob(f"*{SUFFIX}"))
+
+
+def find_config(path_or_name: str | os.PathLike[str], what: str, folder: str = "", beside: Path | None = None) -> Path:
+    """Return the file that `path_or_name` means: a path first, then a shipped name, with or without `.yaml`.
+
+    A relative path is looked up in the working folder, then in `beside`, the folder of the file that names it.
+    Raises InputError with the closest shipped name where there is neither; a folder that is no shipped name
+    is returned, and refused by whoever reads it.
+    """
+    path = Path(path_or_name)
+    candidates = [path] if beside is None or path.is_absolute() else [beside / path, path]
+    for candidate in candidates:
+        if candidate.exists() and not candidate.is_dir():
+            return candidate
+    name = path.name.removesuffix(SUFFIX)
+    names = shipped_names(folder)
+    if str(path) in (name, name + SUFFIX) and name in names:
+        return shipped_folder() / folder / (name + SUFFIX)
+    if path.is_dir():
+        return path
+    hint = did_you_mean(name, names) or f" (shipped: {', '.join(names)})"
+    raise InputError(f"{show_path(path_or_name)}: the {what} must be a file or a shipped name, not missing{hint}")

@@ -1,0 +1,193 @@
+"""The operands of one layer as the machine's ports see them: words of planes and weights, slices of a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgsim.arith.formats import GatePolicy
+from pgsim.arith.split import split
+from pgsim.hw.accelerator import Accelerator, Organisation
+from pgsim.model.lanes import LaneWidths
+from pgsim.model.schedule import Schedule
+from pgsim.workload.layer import Layer
+
+Ints = NDArray[np.int64]
+
+
+def operand_slice(value: Ints, index: int, passes: int, lane_bits: int) -> Ints:
+    """Return slice `index` of `passes`, least significant first; the last one keeps the sign.
+
+    The slices times 2^(index * lane_bits) sum to `value` for every integer.
+    """
+    shifted = value >> (index * lane_bits)
+    return shifted if index == passes - 1 else shifted & ((1 << lane_bits) - 1)
+
+
+@dataclass
+class Operands:
+    """Activations, weights and thresholds of one layer, read word by word.
+
+    `activation` int16 [N, C, H, W]. `threshold` int64 [K] and `policy` are the gate that the machine applies, which is
+    the accelerator's choice (zero-prediction has its own); None where the layer runs without a gate.
+    """
+
+    layer: Layer
+    schedule: Schedule
+    accelerator: Accelerator
+    widths: LaneWidths
+    activation: NDArray[np.int16]
+    threshold: Ints | None
+    policy: GatePolicy
+    _mask: dict[int, NDArray[np.bool_]] = field(default_factory=dict)  # tile -> mask, for the two phases of one array
+
+    def __post_init__(self) -> None:
+        layer, org = self.layer, self.accelerator.organisation
+        self.weight = layer.weight.astype(np.int64)
+        self.is_gated = self.threshold is not None
+        self.has_queue = self.is_gated and org is Organisation.DECOUPLED
+        codes = self.activation.astype(np.int64)
+        if self.is_gated:
+            high, low = split(codes, layer.act.encoding, layer.act.bits, layer.pred_bits)
+            self.high, self.low = high.astype(np.int64), low.astype(np.int64)
+        else:
+            self.high, self.low = codes, np.zeros_like(codes)
+        self.lane_bits = self.widths.msb
+        if not self.is_gated and org is Organisation.GATED_FUSED:
+            self.lane_bits += self.widths.lsb
+        self.update_lane_bits = self.widths.lsb or self.widths.msb
+
+    # Where a word lies
+
+    def _taps(self, step: int) -> tuple[int, int, int, int]:
+        """Kernel row and column, first and one-past-last channel (within the group) of a reduction step."""
+        tap, word = divmod(step, self.schedule.words)
+        row, column = divmod(tap, self.layer.geometry.kernel[1])
+        lanes = self.accelerator.array.multipliers
+        return row, column, word * lanes, min((word + 1) * lanes, self.layer.geometry.group_in_channels)
+
+    def _input_pixel(self, pixel: int, row: int, column: int) -> tuple[int, int] | None:
+        """Input (y, x) under a kernel tap of an output pixel; None on padding."""
+        g = self.layer.geometry
+        out_y, out_x = divmod(pixel, g.out_width)
+        y = out_y * g.stride[0] - g.padding[0] + row * g.dilation[0]
+        x = out_x * g.stride[1] - g.padding[2] + column * g.dilation[1]
+        return (y, x) if 0 <= y < g.in_height and 0 <= x < g.in_width else None
+
+    def lsb_word_address(self, segment: int, column: int, pixel: int, step: int) -> tuple[int, int, int] | None:
+        """(image, input pixel, first input channel) of the word a lane reads in a step; None on padding."""
+        row, tap_column, first, _ = self._taps(step)
+        where = self._input_pixel(pixel, row, tap_column)
+        if where is None:
+            return None
+        group = self._channel(segment, column) // self.layer.geometry.group_out_channels
+        channel = group * self.layer.geometry.group_in_channels + first
+        image = int(self.schedule.segment_image[segment])
+        return image, where[0] * self.layer.geometry.in_width + where[1], channel
+
+    def _channel(self, segment: int, column: int) -> int:
+        return int(self.schedule.segment_first_channel[segment]) + column
+
+    # What the lanes compute
+
+    def _product(
+        self, plane: Ints, segment: int, column: int, pixel: int, step: int, pass_index: int, act_passes: int, bits: int
+    ) -> int:
+        """One lane group's sum of products in one cycle, shifted to its place."""
+        row, tap_column, first, last = self._taps(step)
+        where = self._input_pixel(pixel, row, tap_column)
+        if where is None:
+            return 0
+        channel = self._channel(segment, column)
+        base = channel // self.layer.geometry.group_out_channels * self.layer.geometry.group_in_channels
+        image = int(self.schedule.segment_image[segment])
+        codes = plane[image, base + first : base + last, where[0], where[1]]
+        weights = self.weight[channel, first:last, row, tap_column]
+        weight_pass, act_pass = divmod(pass_index, act_passes)
+        array = self.accelerator.array
+        act = operand_slice(codes, act_pass, act_passes, bits)
+        weight = operand_slice(weights, weight_pass, self.schedule.passes.weight, array.weight_bits)
+        return int(act @ weight) << (act_pass * bits + weight_pass * array.weight_bits)
+
+    def empty_psums(self, segment: int, tile: int) -> Ints:
+        """Cleared accumulators of a tile, int64 [columns, pixels]."""
+        return np.zeros((self.schedule.segment_columns[segment], self.schedule.tile_pixels[tile]), dtype=np.int64)
+
+    def predict_cycle(self, psum: Ints, tile: int, spent: int) -> Ints:
+        """One cycle of a tile on the PE array: every PE adds its products. two_pass goes on into its update phase."""
+        passes = self.schedule.passes
+        phase_cycles = self.schedule.steps * passes.predict
+        if spent < phase_cycles:
+            step, index = divmod(spent, passes.predict)
+            return self._add(psum, self.high, tile, step, index, passes.act_predict, self.lane_bits)
+        if spent == phase_cycles:
+            psum = self._compare(psum, tile)
+        step, index = divmod(spent - phase_cycles, passes.update)
+        return self._add_low(psum, tile, step, index)
+
+    def second_cycle(self, psum: Ints, tile: int, spent: int) -> Ints:
+        """One cycle of a tile in the LSB parts of gated_fused."""
+        if spent == 0:
+            psum = self._compare(psum, tile)
+        step, index = divmod(spent, self.schedule.passes.update)
+        return self._add_low(psum, tile, step, index)
+
+    def _add(self, psum: Ints, plane: Ints, tile: int, step: int, index: int, act_passes: int, bits: int) -> Ints:
+        segment, first = int(self.schedule.tile_segment[tile]), int(self.schedule.tile_first_pixel[tile])
+        psum = psum.copy()
+        for column in range(psum.shape[0]):
+            for pixel in range(psum.shape[1]):
+                psum[column, pixel] += self._product(plane, segment, column, first + pixel, step, index, act_passes, bits)
+        return psum
+
+    def _compare(self, psum: Ints, tile: int) -> Ints:
+        """The comparators of all PEs at once: set the tile's mask, align the partial sums."""
+        assert self.threshold is not None
+        first = int(self.schedule.segment_first_channel[self.schedule.tile_segment[tile]])
+        self._mask[tile] = psum > self.threshold[first : first + psum.shape[0], None]
+        aligned = psum << self.layer.update_bits
+        return aligned if self.policy is GatePolicy.KEEP else np.where(self._mask[tile], aligned, 0)
+
+    def _add_low(self, psum: Ints, tile: int, step: int, index: int) -> Ints:
+        passes = self.schedule.passes
+        added = self._add(psum, self.low, tile, step, index, passes.act_update, self.update_lane_bits)
+        return np.where(self._mask[tile], added, psum)
+
+    def update_step(self, psum: int, segment: int, column: int, pixel: int, step: int, pass_index: int) -> int:
+        """One pass of one step of one lane of the LSB array."""
+        passes = self.schedule.passes
+        return psum + self._product(
+            self.low, segment, column, pixel, step, pass_index, passes.act_update, self.update_lane_bits
+        )
+
+    # The gate and the ports
+
+    def is_updated(self, segment: int, column: int, psum: int) -> bool:
+        """The comparator of a column: whether the output goes to the update queue."""
+        if not self.has_queue:
+            return False
+        assert self.threshold is not None
+        return psum > int(self.threshold[self._channel(segment, column)])
+
+    def aligned(self, psum: int) -> int:
+        """A_h << l, from which an update starts."""
+        return psum << self.layer.update_bits
+
+    def kept(self, psum: int) -> int:
+        """What an output that takes its port straight from the drain is."""
+        if not self.has_queue:
+            return psum
+        return psum << self.layer.update_bits if self.policy is GatePolicy.KEEP else 0
+
+    def empty_outputs(self) -> Ints:
+        """Outputs not yet written, int64 [N, K, P, Q], all at a value that no accumulator holds."""
+        return np.full((len(self.activation), *self.layer.geometry.output_shape), np.iinfo(np.int64).min)
+
+    def store(self, outputs: Ints, segment: int, column: int, pixel: int, value: int) -> None:
+        """Write one result that took its port; each output is written once."""
+        image, channel = int(self.schedule.segment_image[segment]), self._channel(segment, column)
+        flat = outputs.reshape(*outputs.shape[:2], -1)
+        assert flat[image, channel, pixel] == np.iinfo(np.int64).min, "an output was written twice"
+        flat[image, channel, pixel] = value

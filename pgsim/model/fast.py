@@ -1,0 +1,419 @@
+"""The fast engine: the clocked engine's counts from one compiled loop that skips cycles in which nothing changes.
+
+It works on masks only; values come from pgsim.arith. State lives in flat arrays. A cycle is simulated in full whenever a group, a FIFO
+or the drain could move; where only the PE array counts down (or waits for the channel), all cycles up to the next event are added
+at once. Rule numbers are those of docs/timing-contract.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pgsim.model.job import ArrayCause, GroupCause, Job, Timing
+
+_FREE, _RUN, _RETURN = 0, 1, 2
+_BUSY, _TAIL, _QUEUE_FULL = int(ArrayCause.BUSY), int(ArrayCause.TAIL), int(ArrayCause.QUEUE_FULL)
+_OUTPUT_PORT, _DRAIN = int(ArrayCause.OUTPUT_PORT), int(ArrayCause.DRAIN)
+_UPDATE_WAIT, _OFF_CHIP = int(ArrayCause.UPDATE_WAIT), int(ArrayCause.OFF_CHIP)
+_G_POP, _G_BUSY, _G_CONFLICT = int(GroupCause.POP), int(GroupCause.BUSY), int(GroupCause.BANK_CONFLICT)
+_G_RETURN, _G_PORT, _G_PARTIAL = int(GroupCause.RETURN), int(GroupCause.PORT_WAIT), int(GroupCause.PARTIAL)
+_G_STARVED, _G_TAIL = int(GroupCause.STARVED), int(GroupCause.TAIL)
+_NEVER = np.iinfo(np.int64).max
+
+
+def run_fast(job: Job) -> Timing:
+    """Run one layer and batch to its end; return the same Timing as the clocked engine."""
+    s, g = job.schedule, job.geometry
+    gated = job.mask is not None
+    mask = job.mask.view(np.uint8) if job.mask is not None else np.zeros((0, 0, 0), dtype=np.uint8)
+    entries = int(job.mask.sum()) if job.mask is not None else 0
+    array_causes = np.zeros(len(ArrayCause), dtype=np.int64)
+    group_causes = np.zeros(len(GroupCause), dtype=np.int64)
+    histogram = np.zeros(job.queue_depth + 1, dtype=np.int64)
+    tile_start, tile_transfer = np.empty(s.tiles, dtype=np.int64), np.empty(s.tiles, dtype=np.int64)
+    segment_done = np.empty(s.segments, dtype=np.int64)
+    launches = np.empty((entries, 6), dtype=np.int64)
+    kernel = (g.out_width, g.kernel[1], *g.stride, g.padding[0], g.padding[2], *g.dilation, g.in_height, g.in_width)
+    groups_of_columns = (g.group_out_channels, g.groups)
+    sizes = (job.columns, job.groups if gated else 0, job.lanes, job.queue_depth, job.banks)
+    counters = _run(
+        mask, gated, job.tile_cycles, job.second_cycles, s.steps, s.words, s.passes.update, sizes, kernel, groups_of_columns,
+        job.channel_bits, job.channel_latency,
+        s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles, s.segment_pixels,
+        s.segment_read_bits, s.segment_write_bits, s.tile_segment, s.tile_first_pixel, s.tile_pixels,
+        array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches,
+    )  # fmt: skip
+    cycles, words, second_busy, read_cycles, write_cycles, launched = (int(value) for value in counters)
+    if not gated:
+        group_causes[GroupCause.NOT_GATED] = job.groups * cycles
+        histogram[0] = job.columns * cycles if job.groups else 0
+    return Timing(
+        cycles=cycles,
+        array_causes=array_causes,
+        group_causes=group_causes,
+        queue_histogram=histogram,
+        lsb_words_read=words,
+        second_busy=second_busy,
+        channel_read_cycles=read_cycles,
+        channel_write_cycles=write_cycles,
+        tile_start=tile_start,
+        tile_transfer=tile_transfer,
+        segment_done=segment_done,
+        launches=launches[:launched].copy(),
+    )
+
+
+@njit(cache=True)
+def _run(
+    mask, gated, tile_cycles, second_cycles, steps, words, update_passes, sizes, kernel, groups_of_columns,
+    channel_bits, channel_latency,
+    segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles, segment_pixels,
+    segment_read_bits, segment_write_bits, tile_segment, tile_first_pixel, tile_pixels,
+    array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    """Fill the output arrays; return (cycles, LSB words, LSB-part cycles, channel read and write cycles, launches).
+
+    mask uint8 [N, K, P*Q] ([0, 0, 0] where not gated); every other array int64 as in Schedule and Timing. Invariant: at the
+    top of the loop all state is that of the start of `cycle`. The order of groups, lanes and columns is the contract's.
+    """
+    columns, groups, lanes, depth, banks = sizes
+    out_width, kernel_columns, stride_y, stride_x, pad_top, pad_left, dilation_y, dilation_x, height, width = kernel
+    group_out_channels, _ = groups_of_columns
+    segments, tiles = len(segment_image), len(tile_segment)
+
+    outputs_left = segment_columns * segment_pixels
+    is_done = np.zeros(segments, dtype=np.bool_)
+    is_retired = np.zeros(segments, dtype=np.bool_)
+    on_chip_at = np.full(segments, _NEVER, dtype=np.int64)
+    write_ended_at = np.full(segments, _NEVER, dtype=np.int64)
+    write_queue = np.empty(segments, dtype=np.int64)
+    write_head = write_tail = 0
+    next_read, free_at = 0, 0
+    first_live = 0  # segments below are retired
+
+    fifo_pixel = np.empty((columns, max(depth, 1)), dtype=np.int64)
+    fifo_segment = np.empty((columns, max(depth, 1)), dtype=np.int64)
+    fifo_head = np.zeros(columns, dtype=np.int64)
+    fifo_count = np.zeros(columns, dtype=np.int64)
+    count_before = np.zeros(columns, dtype=np.int64)
+    finished_segment = np.full(columns, -1, dtype=np.int64)
+    finished_before = np.full(columns, -1, dtype=np.int64)
+    queued = 0  # entries in all FIFOs
+
+    shadow_tile = -1
+    shadow_next = np.zeros(columns, dtype=np.int64)  # pixels that the column has offered
+    shadow_columns = 0  # columns that have pixels left to offer
+    port_claimed = np.full(columns, -1, dtype=np.int64)  # cycle of the last claim by a returning update
+
+    array_tile, array_spent = -1, 0
+    second_tile, second_spent = -1, 0
+    next_tile = 0
+
+    group_state = np.zeros(groups, dtype=np.int64)
+    group_column = np.zeros(groups, dtype=np.int64)
+    group_segment = np.zeros(groups, dtype=np.int64)
+    group_entries = np.zeros(groups, dtype=np.int64)
+    group_step = np.zeros(groups, dtype=np.int64)
+    group_pass = np.zeros(groups, dtype=np.int64)
+    group_returned = np.zeros(groups, dtype=np.int64)
+    group_launch = np.zeros(groups, dtype=np.int64)
+    lane_pixel = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
+    lane_has_word = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
+    free_before = np.zeros(groups, dtype=np.bool_)
+    bank_cycle = np.full(banks, -1, dtype=np.int64)
+    bank_image = np.zeros(banks, dtype=np.int64)
+    bank_pixel = np.zeros(banks, dtype=np.int64)
+    bank_word = np.zeros(banks, dtype=np.int64)
+    last_served = columns - 1
+    launched = 0
+    words_read = second_busy = read_cycles = write_cycles = 0
+
+    cycle = 0
+    while True:
+        # Rule 1: retire
+        for segment in range(first_live, segments):
+            if outputs_left[segment] == 0 and not is_done[segment]:
+                is_done[segment] = True
+                if segment_write_bits[segment] == 0:
+                    write_ended_at[segment] = cycle
+                else:
+                    write_queue[write_tail] = segment
+                    write_tail += 1
+            if write_ended_at[segment] <= cycle:
+                is_retired[segment] = True
+            if segment_first_tile[segment] >= next_tile:
+                break  # not started: nor are those after it
+        while first_live < segments and is_retired[first_live]:
+            first_live += 1
+        if first_live == segments:
+            break
+
+        # Rule 2: off-chip channel
+        reads_wait = False
+        while next_read < segments:
+            if next_read >= 2 and not is_retired[next_read - 2]:
+                break
+            if segment_read_bits[next_read] == 0:
+                on_chip_at[next_read] = cycle
+                next_read += 1
+                continue
+            reads_wait = True
+            if cycle >= free_at:
+                busy = -(-segment_read_bits[next_read] // channel_bits)
+                free_at = cycle + busy
+                on_chip_at[next_read] = cycle + busy + channel_latency
+                read_cycles += busy
+                next_read += 1
+            break
+        if not reads_wait and cycle >= free_at and write_head < write_tail:
+            segment = write_queue[write_head]
+            write_head += 1
+            busy = -(-segment_write_bits[segment] // channel_bits)
+            free_at = cycle + busy
+            write_ended_at[segment] = free_at
+            write_cycles += busy
+
+        is_quiet = shadow_columns == 0  # nothing but the PE array and the channel can move in this cycle
+        if gated:
+            work_left = next_tile < tiles or array_tile >= 0 or second_tile >= 0 or shadow_columns > 0
+            waiting = queued > 0
+            for column in range(columns):
+                histogram[fifo_count[column]] += 1
+                count_before[column] = fifo_count[column]
+                finished_before[column] = finished_segment[column]
+            for group in range(groups):
+                free_before[group] = group_state[group] == _FREE
+                if not free_before[group]:
+                    is_quiet = False
+
+            # Rule 3: free groups pop. A FIFO taken in this cycle is marked by count_before = -1 - count.
+            for group in range(groups):
+                if not free_before[group]:
+                    continue
+                chosen = -1
+                if waiting:
+                    for offset in range(1, columns + 1):
+                        column = (last_served + offset) % columns
+                        if count_before[column] <= 0:
+                            continue
+                        head = fifo_head[column]
+                        segment = fifo_segment[column, head]
+                        run = 1
+                        most = min(lanes, fifo_count[column])
+                        while run < most and fifo_segment[column, (head + run) % depth] == segment:
+                            run += 1
+                        if run >= lanes or finished_before[column] >= segment or count_before[column] == depth:
+                            chosen = column
+                            break
+                if chosen < 0:
+                    group_causes[_G_PARTIAL if waiting else _G_STARVED if work_left else _G_TAIL] += 1
+                    continue
+                is_quiet = False
+                head = fifo_head[chosen]
+                for lane in range(run):
+                    lane_pixel[group, lane] = fifo_pixel[chosen, (head + lane) % depth]
+                    lane_has_word[group, lane] = False
+                fifo_head[chosen] = (head + run) % depth
+                fifo_count[chosen] -= run
+                queued -= run
+                count_before[chosen] = -1 - count_before[chosen]
+                last_served = chosen
+                group_state[group] = _RUN
+                group_column[group] = chosen
+                group_segment[group] = segment
+                group_entries[group] = run
+                group_step[group] = group_pass[group] = group_returned[group] = 0
+                group_launch[group] = launched
+                launches[launched, 0] = group
+                launches[launched, 1] = chosen
+                launches[launched, 2] = segment
+                launches[launched, 3] = run
+                launches[launched, 4] = cycle
+                launches[launched, 5] = -1
+                launched += 1
+                group_causes[_G_POP] += 1
+
+            # Rule 4: groups that were running or returning
+            for group in range(groups):
+                if free_before[group]:
+                    continue
+                column = group_column[group]
+                if group_state[group] == _RETURN:
+                    if port_claimed[column] == cycle:
+                        group_causes[_G_PORT] += 1
+                        continue
+                    port_claimed[column] = cycle
+                    segment = group_segment[group]
+                    outputs_left[segment] -= 1
+                    if outputs_left[segment] == 0:
+                        segment_done[segment] = cycle
+                    group_returned[group] += 1
+                    if group_returned[group] == group_entries[group]:
+                        group_state[group] = _FREE
+                        launches[group_launch[group], 5] = cycle
+                    group_causes[_G_RETURN] += 1
+                    continue
+                if group_pass[group] == 0:
+                    tap, word = divmod(group_step[group], words)
+                    tap_row, tap_column = divmod(tap, kernel_columns)
+                    segment = group_segment[group]
+                    channel_group = (segment_first_channel[segment] + column) // group_out_channels
+                    word += channel_group * words
+                    image = segment_image[segment]
+                    all_there = True
+                    for lane in range(group_entries[group]):
+                        if lane_has_word[group, lane]:
+                            continue
+                        out_y, out_x = divmod(lane_pixel[group, lane], out_width)
+                        y = out_y * stride_y - pad_top + tap_row * dilation_y
+                        x = out_x * stride_x - pad_left + tap_column * dilation_x
+                        if 0 <= y < height and 0 <= x < width:
+                            pixel = y * width + x
+                            bank = pixel % banks
+                            if bank_cycle[bank] != cycle:
+                                bank_cycle[bank] = cycle
+                                bank_image[bank], bank_pixel[bank], bank_word[bank] = image, pixel, word
+                                words_read += 1
+                            elif bank_pixel[bank] != pixel or bank_word[bank] != word or bank_image[bank] != image:
+                                all_there = False
+                                continue
+                        lane_has_word[group, lane] = True
+                    if not all_there:
+                        group_causes[_G_CONFLICT] += 1
+                        continue
+                group_causes[_G_BUSY] += 1
+                group_pass[group] += 1
+                if group_pass[group] == update_passes:
+                    group_pass[group] = 0
+                    group_step[group] += 1
+                    for lane in range(group_entries[group]):
+                        lane_has_word[group, lane] = False
+                    if group_step[group] == steps:
+                        group_state[group] = _RETURN
+
+        # Rule 5: drain
+        refused = _DRAIN
+        if shadow_columns > 0:
+            segment = tile_segment[shadow_tile]
+            pixels = tile_pixels[shadow_tile]
+            last_tile = shadow_tile == segment_first_tile[segment] + segment_tiles[segment] - 1
+            if gated:
+                image, first = segment_image[segment], tile_first_pixel[shadow_tile]
+                for column in range(segment_columns[segment]):
+                    offered = shadow_next[column]
+                    if offered == pixels:
+                        continue
+                    if mask[image, segment_first_channel[segment] + column, first + offered]:
+                        before = count_before[column]
+                        if before == depth or before == -1 - depth:
+                            refused = _QUEUE_FULL
+                            continue
+                        tail = (fifo_head[column] + fifo_count[column]) % depth
+                        fifo_pixel[column, tail] = first + offered
+                        fifo_segment[column, tail] = segment
+                        fifo_count[column] += 1
+                        queued += 1
+                    else:
+                        if port_claimed[column] == cycle:
+                            if refused == _DRAIN:
+                                refused = _OUTPUT_PORT
+                            continue
+                        outputs_left[segment] -= 1
+                        if outputs_left[segment] == 0:
+                            segment_done[segment] = cycle
+                    shadow_next[column] = offered + 1
+                    if offered + 1 == pixels:
+                        shadow_columns -= 1
+                        if last_tile:
+                            finished_segment[column] = segment
+            else:
+                outputs_left[segment] -= shadow_columns
+                shadow_next[0] += 1
+                if shadow_next[0] == pixels:
+                    shadow_columns = 0
+                    if outputs_left[segment] == 0:
+                        segment_done[segment] = cycle
+
+        # Rule 6: the PE array
+        if second_tile >= 0 and second_spent == second_cycles and shadow_columns == 0:
+            shadow_tile, shadow_columns = second_tile, segment_columns[tile_segment[second_tile]]
+            shadow_next[:] = 0
+            second_tile = -1
+        if array_tile >= 0 and array_spent == tile_cycles:
+            if second_cycles > 0:
+                if second_tile < 0:
+                    second_tile, second_spent = array_tile, 0
+                    tile_transfer[array_tile] = cycle
+                    array_tile = -1
+            elif shadow_columns == 0:
+                shadow_tile, shadow_columns = array_tile, segment_columns[tile_segment[array_tile]]
+                shadow_next[:] = 0
+                tile_transfer[array_tile] = cycle
+                array_tile = -1
+        if second_tile >= 0 and second_spent < second_cycles:
+            second_spent += 1
+            second_busy += 1
+        if array_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] <= cycle:
+            array_tile, array_spent = next_tile, 0
+            tile_start[next_tile] = cycle
+            next_tile += 1
+        if array_tile >= 0 and array_spent < tile_cycles:
+            cause = _BUSY
+            array_spent += 1
+        elif array_tile >= 0:
+            cause = refused
+        elif next_tile == tiles:
+            cause = _TAIL
+        else:
+            segment = tile_segment[next_tile]
+            cause = _UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP
+        array_causes[cause] += 1
+        cycle += 1
+
+        # Skip the cycles up to the next event
+        if gated and not (is_quiet and shadow_columns == 0):
+            continue
+        until = _NEVER  # first cycle that has to be simulated in full
+        if free_at >= cycle:
+            until = free_at
+        if array_tile >= 0 and array_spent < tile_cycles:
+            until = min(until, cycle + tile_cycles - array_spent)
+        elif array_tile >= 0 and shadow_columns == 0 and second_tile < 0:
+            until = cycle  # full, and free to move on
+        elif array_tile < 0 and next_tile < tiles:
+            until = min(until, max(cycle, on_chip_at[tile_segment[next_tile]]))
+        if second_tile >= 0:
+            until = min(until, cycle + second_cycles - second_spent)
+        if shadow_columns > 0:
+            until = min(until, cycle + tile_pixels[shadow_tile] - shadow_next[0] - 1)
+        for segment in range(first_live, min(first_live + 3, segments)):
+            if outputs_left[segment] == 0 and not is_done[segment]:
+                until = cycle
+        if until == _NEVER or until <= cycle:
+            continue
+        skipped = until - cycle
+        if array_tile >= 0 and array_spent < tile_cycles:
+            array_spent += skipped
+            array_causes[_BUSY] += skipped
+        elif array_tile >= 0:
+            array_causes[_DRAIN] += skipped
+        elif next_tile == tiles:
+            array_causes[_TAIL] += skipped
+        else:
+            segment = tile_segment[next_tile]
+            array_causes[_UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP] += skipped
+        if second_tile >= 0 and second_spent < second_cycles:
+            second_spent += skipped
+            second_busy += skipped
+        if shadow_columns > 0:
+            shadow_next[0] += skipped
+            outputs_left[tile_segment[shadow_tile]] -= skipped * shadow_columns
+        if gated:
+            work_left = next_tile < tiles or array_tile >= 0 or second_tile >= 0
+            for column in range(columns):
+                histogram[fifo_count[column]] += skipped
+            group_causes[_G_PARTIAL if queued > 0 else _G_STARVED if work_left else _G_TAIL] += groups * skipped
+        cycle = until
+    return cycle, words_read, second_busy, read_cycles, write_cycles, launched

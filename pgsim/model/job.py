@@ -1,0 +1,114 @@
+"""What an engine is given and what it returns: one layer and batch on one accelerator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgsim.hw.accelerator import Accelerator, Organisation
+from pgsim.model.schedule import Schedule, array_cycles
+from pgsim.workload.layer import Geometry
+
+
+class ArrayCause(IntEnum):
+    """What one cycle of the PE array went to, in order of priority (timing contract, section 6)."""
+
+    BUSY = 0  # spent on a tile
+    TAIL = 1  # no tile left
+    QUEUE_FULL = 2  # full accumulators wait for the shadow: a FIFO refused an entry
+    OUTPUT_PORT = 3  # full accumulators wait for the shadow: a port was taken by a returning update
+    DRAIN = 4  # full accumulators wait for the shadow, or for the LSB parts (gated_fused)
+    UPDATE_WAIT = 5  # the segment two back is not done: its updates still hold weights and LSB plane
+    OFF_CHIP = 6  # operands are not on chip yet
+
+
+class GroupCause(IntEnum):
+    """What one cycle of one group of the LSB array went to, in order of priority (timing contract, section 6)."""
+
+    POP = 0  # took entries from a FIFO
+    BUSY = 1  # completed a step's reads, or a further pass of it
+    BANK_CONFLICT = 2  # a lane still waits for its LSB word
+    RETURN = 3  # handed a result to its output port
+    PORT_WAIT = 4  # had a result and no port
+    PARTIAL = 5  # entries wait, too few of one channel to start
+    STARVED = 6  # no entry waits, and more may come
+    TAIL = 7  # nothing is left to do
+    NOT_GATED = 8  # the layer has no gate: the LSB array sits it out
+
+
+@dataclass(frozen=True)
+class Job:
+    """One layer and batch on one accelerator, as both engines take it.
+
+    `mask` is bool [N, K, P*Q], None where every output goes straight to its port (a layer that is not gated, and every layer of
+    dense, two_pass and gated_fused). `tile_cycles` is E; `second_cycles` the cycles in the LSB parts of gated_fused, else 0.
+    """
+
+    schedule: Schedule
+    geometry: Geometry
+    mask: NDArray[np.bool_] | None
+    tile_cycles: int
+    second_cycles: int
+    columns: int
+    groups: int
+    lanes: int
+    queue_depth: int
+    banks: int
+    channel_bits: int
+    channel_latency: int
+
+
+def make_job(schedule: Schedule, geometry: Geometry, accelerator: Accelerator, mask: NDArray[np.bool_] | None) -> Job:
+    """Return the job of one layer; `mask` bool [N, K, P, Q] where the layer is gated, else None."""
+    org, gated = accelerator.organisation, mask is not None
+    queued = gated and org is Organisation.DECOUPLED
+    update = accelerator.update
+    lsb = accelerator.memory.activation_lsb
+    return Job(
+        schedule=schedule,
+        geometry=geometry,
+        mask=mask.reshape(*mask.shape[:2], -1) if queued and mask is not None else None,
+        tile_cycles=array_cycles(schedule, org, gated),
+        second_cycles=schedule.steps * schedule.passes.update if gated and org is Organisation.GATED_FUSED else 0,
+        columns=accelerator.array.columns,
+        groups=update.groups if update else 0,
+        lanes=update.lanes if update else 0,
+        queue_depth=update.queue_depth if update else 0,
+        banks=lsb.banks if lsb else 1,
+        channel_bits=accelerator.memory.off_chip.width_bits,
+        channel_latency=accelerator.memory.off_chip.latency_cycles,
+    )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What an engine counted. Equal between engines, array by array, dtype included.
+
+    array_causes int64 [7] sums to `cycles`; group_causes int64 [9] sums to groups * cycles (0 groups: all zeros).
+    queue_histogram int64 [Dq + 1]: FIFO-cycles at each occupancy, taken at the start of every cycle; sums to columns * cycles.
+    tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it.
+    segment_done int64 [S]: the cycle in which the segment's last output took its port.
+    launches int64 [U, 6]: group, column, segment, entries, pop cycle, cycle of the last result, one row a launch in pop order.
+    """
+
+    cycles: int
+    array_causes: NDArray[np.int64]
+    group_causes: NDArray[np.int64]
+    queue_histogram: NDArray[np.int64]
+    lsb_words_read: int
+    second_busy: int  # cycles in which the LSB parts of gated_fused worked
+    channel_read_cycles: int
+    channel_write_cycles: int
+    tile_start: NDArray[np.int64]
+    tile_transfer: NDArray[np.int64]
+    segment_done: NDArray[np.int64]
+    launches: NDArray[np.int64]
+
+    @property
+    def queue_peak(self) -> int:
+        """Largest occupancy that any FIFO reached."""
+        used = np.nonzero(self.queue_histogram)[0]
+        return int(used[-1]) if len(used) else 0

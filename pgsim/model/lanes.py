@@ -1,0 +1,95 @@
+"""What a layer's operands cost on lanes of a given width: resolved widths and passes (timing contract, section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgsim.arith.formats import Encoding
+from pgsim.hw.accelerator import Accelerator, Organisation
+from pgsim.workload.layer import Layer
+from pgsim.workload.trace import Trace
+
+
+@dataclass(frozen=True)
+class LaneWidths:
+    """Activation operand widths, in bits, of one lane once `trace` is resolved; `lsb` is 0 where there is no LSB part."""
+
+    msb: int
+    lsb: int
+    from_trace: bool  # True where the hardware file said `trace`
+
+
+def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
+    """Return the lane widths of `accelerator` for `trace`.
+
+    `trace` in the file means: the largest h (MSB array) and l (LSB array, LSB part) of the gated layers in
+    decoupled and gated_fused, the larger of the two in two_pass, the largest gated B in dense. A trace without gated
+    layers gives its widest activation to the MSB side and 1 bit to the LSB side.
+    """
+    gated = [layer for layer in trace.layers if layer.gate]
+    pred = max((layer.pred_bits for layer in gated), default=max(layer.act.bits for layer in trace.layers))
+    update = max((layer.update_bits for layer in gated), default=1)
+    full = max((layer.act.bits for layer in gated), default=pred)
+    array, org = accelerator.array, accelerator.organisation
+    if org is Organisation.DECOUPLED:
+        assert accelerator.update is not None
+        lsb = accelerator.update.act_bits
+        from_trace = array.act_bits is None or lsb is None
+        return LaneWidths(array.act_bits or pred, lsb or update, from_trace)
+    if org is Organisation.GATED_FUSED:
+        # A fixed width is split as the trace's widest gated layer splits its bits.
+        total = array.act_bits or pred + update
+        lsb = min(update, total - 1)
+        return LaneWidths(total - lsb, lsb, array.act_bits is None)
+    if org is Organisation.TWO_PASS:
+        return LaneWidths(array.act_bits or max(pred, update), 0, array.act_bits is None)
+    return LaneWidths(array.act_bits or full, 0, array.act_bits is None)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Cycles that one reduction step takes: `predict` on the PE array, `update` on the LSB array or in the second phase.
+
+    `act_predict`, `act_update` and `weight` are the factors: predict = act_predict * weight.
+    """
+
+    act_predict: int
+    act_update: int
+    weight: int
+
+    @property
+    def predict(self) -> int:
+        """Cycles of a step of the prediction phase, or of a layer that is not gated."""
+        return self.act_predict * self.weight
+
+    @property
+    def update(self) -> int:
+        """Cycles of a step of the update phase; 0 where there is none."""
+        return self.act_update * self.weight
+
+
+def weight_passes(layer: Layer, accelerator: Accelerator) -> int:
+    """Return the passes that the layer's weights need on the array's weight operand."""
+    fmt = layer.weight_format
+    bits = fmt.bits
+    if fmt.encoding is Encoding.SIGN_MAGNITUDE and accelerator.array.weight_encoding is not Encoding.SIGN_MAGNITUDE:
+        bits += 1  # sign-magnitude 8 is 9 bits in two's complement
+    return -(-bits // accelerator.array.weight_bits)
+
+
+def passes_of(layer: Layer, accelerator: Accelerator, widths: LaneWidths) -> Passes:
+    """Return how many cycles each of the layer's reduction steps takes on the accelerator."""
+    weight, bits = weight_passes(layer, accelerator), layer.act.bits
+    org = accelerator.organisation
+    if org is Organisation.DENSE:
+        return Passes(-(-bits // widths.msb), 0, weight)
+    if layer.gate is None:
+        lane = widths.msb + (widths.lsb if org is Organisation.GATED_FUSED else 0)
+        return Passes(-(-bits // lane), 0, weight)
+    predict, update = layer.pred_bits, layer.update_bits
+    if org is Organisation.DECOUPLED:
+        return Passes(-(-predict // widths.msb), -(-update // widths.lsb), weight)
+    if org is Organisation.GATED_FUSED:
+        both = max(-(-predict // widths.msb), -(-update // widths.lsb))
+        return Passes(both, both, weight)
+    return Passes(-(-predict // widths.msb), -(-update // widths.msb), weight)

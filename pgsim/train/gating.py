@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pgsim.train import kernels
+from pgsim.train.fused import new_like, rows
 from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
 
 SURROGATE_SLOPE = 5.0
@@ -66,7 +69,7 @@ class GatedConv(torch.autograd.Function):
 
     Forward takes `codes` [N, C, H, W] (integers in [0, 2**act_bits - 1]), `weight` [K, C, R, S], `delta` [K],
     `act_step`, `stride`, `padding`, `update_bits` and `sparse`; it returns the real output [N, K, P, Q] and the mask
-    (bool, same shape). The mask is decided on integers, exactly as the hardware does: A_h > floor(delta/(k*2**l)).
+    (uint8, same shape). The mask is decided on integers, exactly as the hardware does: A_h > floor(delta/(k*2**l)).
 
     Backward: the gradient of the output goes to O_hb as it is and to O_lb where the mask is 1, so that the weights get
     both planes' share; truncation passes no gradient to the low plane's activations, so these get the dense share of
@@ -91,45 +94,35 @@ class GatedConv(torch.autograd.Function):
         ctx.act_step, ctx.stride, ctx.padding, ctx.update_bits = act_step, stride, padding, update_bits
         unit = act_step * ctx.weight_step
         high, low = split_codes(codes, update_bits)
-        out = F.conv2d(high, w_codes, None, stride, padding)
-        out_low = F.conv2d(low, w_codes, None, stride, padding)
-        threshold = integer_threshold(delta, unit, update_bits).float().view(1, -1, 1, 1)
-        mask = out > threshold
-        out.mul_(unit * 2.0**update_bits)
-        chosen, slope = _threshold_slope(out, out_low, mask, delta, unit, sparse)
-        out.addcmul_(mask.to(out.dtype), out_low, value=unit)
-        ctx.save_for_backward(high, low, w_codes, mask, chosen, slope)
+        acc_high = F.conv2d(high, w_codes, None, stride, padding)
+        acc_low = F.conv2d(low, w_codes, None, stride, padding)
+        out, slopes, mask = new_like(acc_high), new_like(acc_high), new_like(acc_high, torch.uint8)
+        kernels.gate(
+            rows(acc_high),
+            rows(acc_low),
+            integer_threshold(delta, unit, update_bits).float().numpy(),
+            delta.detach().numpy(),
+            unit,
+            2.0**update_bits,
+            SURROGATE_SLOPE,
+            2.0 if sparse else 1.0,
+            sparse,
+            rows(out),
+            rows(mask),
+            rows(slopes),
+        )
+        ctx.save_for_backward(high, low, w_codes, mask, slopes)
         ctx.mark_non_differentiable(mask)
         return out, mask
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:  # type: ignore[override]
-        high, low, w_codes, mask, chosen, slope = ctx.saved_tensors
+        high, low, w_codes, mask, slopes = ctx.saved_tensors
+        masked = new_like(grad)
+        grad_delta = kernels.gate_backward(rows(grad), rows(mask), rows(slopes), rows(masked))
         grad_x, grad_high = _backward_conv(ctx, grad, high, w_codes, ctx.needs_input_grad[0], True)
-        _, grad_low = _backward_conv(ctx, grad * mask, low, w_codes, False, True)
+        _, grad_low = _backward_conv(ctx, masked, low, w_codes, False, True)
         grad_w = grad_high.mul_(2.0**ctx.update_bits).add_(grad_low).mul_(ctx.act_step)
         if grad_x is not None:
             grad_x.mul_(ctx.weight_step)
-        flat = grad.permute(0, 2, 3, 1).reshape(-1)
-        channels = grad.shape[1]
-        terms = flat[chosen].mul_(slope)
-        grad_delta = torch.zeros(channels, dtype=grad.dtype).index_add_(0, chosen % channels, terms)
-        return grad_x, grad_w, grad_delta, None, None, None, None, None
-
-
-def _threshold_slope(
-    out_high: Tensor, acc_low: Tensor, mask: Tensor, delta: Tensor, unit: float, sparse: bool
-) -> tuple[Tensor, Tensor]:
-    """Return where (flat NHWC positions) and how much an output's gradient moves its threshold.
-
-    dO/d(delta) = -c * m * O_lb * slope * s * (1 - s) with s = sigmoid(slope * (O_hb - delta)); c = 2 and m = mask under
-    sparse back-propagation, c = m = 1 without.
-    """
-    channels = out_high.shape[1]
-    flat_mask = mask.permute(0, 2, 3, 1).reshape(-1)
-    chosen = torch.nonzero(flat_mask if sparse else torch.ones_like(flat_mask)).view(-1)
-    o_high = out_high.permute(0, 2, 3, 1).reshape(-1)[chosen]
-    o_low = acc_low.permute(0, 2, 3, 1).reshape(-1)[chosen]
-    s = torch.sigmoid_(o_high.sub_(delta.detach()[chosen % channels]).mul_(SURROGATE_SLOPE))
-    factor = 2.0 if sparse else 1.0
-    return chosen, o_low.mul_(s * (1.0 - s)).mul_(-factor * SURROGATE_SLOPE * unit)
+        return grad_x, grad_w, torch.from_numpy(grad_delta.astype(np.float32)), None, None, None, None, None

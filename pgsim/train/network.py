@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pgsim.train.fused import norm_pact
 from pgsim.train.gating import DenseConv, GatedConv
 from pgsim.train.quantise import WEIGHT_CODE_MAX, PactQuantise, weight_codes
 
@@ -41,6 +42,13 @@ class Pact(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return cast(tuple[Tensor, Tensor], PactQuantise.apply(y, self.alpha, self.levels))
+
+    def after_norm(self, x: Tensor, norm: nn.BatchNorm2d, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return clip and codes of norm(x) + shortcut; fused in training mode."""
+        if norm.training:
+            return norm_pact(x, norm, self.alpha, shortcut, self.levels)
+        y = norm(x)
+        return cast(tuple[Tensor, Tensor], self(y if shortcut is None else y + shortcut))
 
 
 class Conv(nn.Module):
@@ -92,9 +100,8 @@ class Block(nn.Module):
         return F.pad(stream[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.widen // 2, self.widen // 2))
 
     def forward(self, stream: Tensor, codes: Tensor, step: float) -> tuple[Tensor, Tensor]:
-        _, inner = self.pact1(self.bn1(self.conv1(codes, step)))
-        branch = self.bn2(self.conv2(inner, self.pact1.step))
-        return cast(tuple[Tensor, Tensor], self.pact2(branch + self.shortcut(stream)))
+        _, inner = self.pact1.after_norm(self.conv1(codes, step), self.bn1)
+        return self.pact2.after_norm(self.conv2(inner, self.pact1.step), self.bn2, self.shortcut(stream))
 
 
 class Classifier(nn.Module):
@@ -145,7 +152,7 @@ class PGResNet20(nn.Module):
 
         Batch norm follows the module's mode (batch statistics in training, running ones in evaluation).
         """
-        stream, codes = self.pact(self.bn(self.stem(image_codes, IMAGE_CLIP / IMAGE_CODE_MAX)))
+        stream, codes = self.pact.after_norm(self.stem(image_codes, IMAGE_CLIP / IMAGE_CODE_MAX), self.bn)
         step = self.pact.step
         for module in self.blocks:
             block = cast(Block, module)

@@ -1,0 +1,105 @@
+"""Choose starting values from data: clips by quantisation error, thresholds by the sparsity wanted, batch-norm statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pgsim.train.gating import GatedConv
+from pgsim.train.network import Conv, Pact, PGResNet20
+
+
+def best_clip(values: Tensor, levels: int) -> float:
+    """Return the clip in (0, max] with the least squared error of a `levels`-level unsigned quantiser."""
+    top = float(values.max())
+    if top <= 0:
+        return 1.0
+    positive = values.clamp_min(0)
+    best, best_error = top, float("inf")
+    for share in np.linspace(0.15, 1.0, 35):
+        clip = top * float(share)
+        quantised = torch.round(positive.clamp_max(clip) * (levels / clip)) * (clip / levels)
+        error = float((positive - quantised).square().mean())
+        if error < best_error:
+            best, best_error = clip, error
+    return best
+
+
+@torch.no_grad()
+def start_clips(net: PGResNet20, codes: Tensor) -> None:
+    """Set every PACT clip, in order, to the best one for its own input on these image codes."""
+    net.eval()
+    for _, pact in net.pacts():
+        seen: list[Tensor] = []
+
+        def keep(_module: nn.Module, args: tuple[Tensor], seen: list[Tensor] = seen) -> None:
+            seen.append(args[0].detach().clone())
+
+        handle = pact.register_forward_pre_hook(keep)
+        net(codes)
+        handle.remove()
+        cast(Pact, pact).alpha.fill_(best_clip(torch.cat([s.reshape(-1) for s in seen]), pact.levels))
+
+
+@torch.no_grad()
+def prediction_outputs(net: PGResNet20, codes: Tensor) -> dict[str, Tensor]:
+    """Return the real prediction-phase output of every gated convolution, [N, K, P, Q] each."""
+    outputs: dict[str, Tensor] = {}
+    handles = []
+    for name, conv in net.gated_convs():
+
+        def keep(module: nn.Module, args: tuple[Tensor, float], _out: Tensor, name: str = name) -> None:
+            conv = cast(Conv, module)
+            none = torch.full_like(cast(Tensor, conv.delta), 1e9)
+            outputs[name] = GatedConv.apply(
+                args[0], conv.weight, none, args[1], conv.stride, 1, conv.update_bits, conv.sparse
+            )[0]
+
+        handles.append(conv.register_forward_hook(keep))
+    net.eval()
+    net(codes)
+    for handle in handles:
+        handle.remove()
+    return outputs
+
+
+@torch.no_grad()
+def start_thresholds(net: PGResNet20, codes: Tensor, sparsity: float, scope: str) -> None:
+    """Set every Delta to the `sparsity` quantile of the prediction-phase outputs.
+
+    Args:
+        scope: whose outputs are pooled: "network" (one value for all), "layer" or "channel".
+    """
+    outputs = prediction_outputs(net, codes)
+    pooled = None
+    if scope == "network":
+        pooled = float(np.quantile(torch.cat([o.reshape(-1) for o in outputs.values()]).numpy(), sparsity))
+    for name, conv in net.gated_convs():
+        delta = cast(Tensor, conv.delta)
+        if pooled is not None:
+            delta.fill_(pooled)
+        elif scope == "layer":
+            delta.fill_(float(np.quantile(outputs[name].numpy(), sparsity)))
+        else:
+            per_channel = outputs[name].transpose(0, 1).reshape(delta.numel(), -1).numpy()
+            delta.copy_(torch.from_numpy(np.quantile(per_channel, sparsity, axis=1).astype(np.float32)))
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(net: PGResNet20, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics by the plain average over `batches` of image codes."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    net.train()
+    for codes in batches:
+        net(codes)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    net.eval()

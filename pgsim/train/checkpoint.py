@@ -1,0 +1,83 @@
+"""Write and read training checkpoints; a reader never sees half a file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pgsim.errors import InputError
+from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a run after `step` optimiser steps.
+
+    The random draws of a step depend on the recipe's seed and the step's number only, so no generator state is kept.
+
+    Attributes:
+        model: state dict of the network in training.
+        averaged: state dict of the averaged network, batch norm recalibrated when the run is finished.
+        targets: penalty target of each threshold tensor, by parameter name.
+        optimiser: state dict of SGD.
+        finished: the run is over and `averaged` is its result.
+    """
+
+    recipe: Recipe
+    step: int
+    model: dict[str, Any]
+    averaged: dict[str, Any]
+    targets: dict[str, torch.Tensor]
+    optimiser: dict[str, Any]
+    finished: bool
+
+
+def save_checkpoint(path: Path, state: Checkpoint) -> None:
+    """Write atomically: a temporary file beside `path`, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(
+            {
+                "format": FORMAT,
+                "recipe": recipe_text(state.recipe),
+                "step": state.step,
+                "model": state.model,
+                "averaged": state.averaged,
+                "targets": state.targets,
+                "optimiser": state.optimiser,
+                "finished": state.finished,
+            },
+            temporary,
+        )
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} must be writable, not refused ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; anything else is an InputError. Loads tensors and plain values only, never code."""
+    try:
+        raw = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} must be a checkpoint, not missing") from None
+    except Exception as error:  # torch raises many kinds for a broken file, and documents none
+        raise InputError(f"{path} must be a checkpoint of pgsim train, not {type(error).__name__}") from None
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise InputError(f"{path} must be a checkpoint of pgsim train (format {FORMAT}), not another file")
+    return Checkpoint(
+        recipe=parse_recipe(raw["recipe"], str(path)),
+        step=raw["step"],
+        model=raw["model"],
+        averaged=raw["averaged"],
+        targets=raw["targets"],
+        optimiser=raw["optimiser"],
+        finished=raw["finished"],
+    )

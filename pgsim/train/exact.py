@@ -1,0 +1,99 @@
+"""Run a frozen network exactly: torch convolves integer-valued floats, numpy does the rest.
+
+A float32 convolution of integers is exact while every partial sum stays below 2**24; a layer whose bound is larger
+runs in float64. Requantisation is the float64 function of `pgsim.train.frozen`; the export replaces it by thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pgsim.train.frozen import FrozenConv, FrozenNet, ToCodes, ToStream, codes_of_accumulator, codes_of_pool, codes_of_stream
+
+FLOAT32_EXACT = 2**24
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """What one layer read and wrote: codes int16 [N, C, H, W], A int64 [N, K, P, Q], mask bool or None."""
+
+    codes: NDArray[np.int16]
+    output: NDArray[np.int64]
+    mask: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class ExactRun:
+    """Logits int64 [N, 10], outputs with mask 1 per gated layer, and each layer's tensors where they were asked for."""
+
+    logits: NDArray[np.int64]
+    updated: tuple[int, ...]
+    outputs: tuple[int, ...]
+    layers: tuple[LayerRun, ...]
+
+
+def float_type(weight: NDArray[np.int8], act_levels: int) -> torch.dtype:
+    """Return float32 if no partial sum of |code * weight| can reach 2**24, else float64."""
+    bound = int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max()) * act_levels
+    return torch.float32 if bound < FLOAT32_EXACT else torch.float64
+
+
+def _accumulate(conv: FrozenConv, codes: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    dtype = float_type(conv.weight, conv.act_levels)
+    weight = torch.from_numpy(conv.weight).to(dtype).contiguous(memory_format=torch.channels_last)
+
+    def convolve(plane: NDArray[np.int16]) -> NDArray[np.int64]:
+        x: Tensor = torch.from_numpy(plane).to(dtype).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, None, conv.stride, 1).contiguous().to(torch.int64).numpy()
+
+    if conv.threshold is None:
+        return convolve(codes), None
+    high = convolve(codes >> conv.update_bits)
+    mask = high > conv.threshold[:, None, None]
+    return (high << conv.update_bits) + mask * convolve(codes & (2**conv.update_bits - 1)), mask
+
+
+def _to_stream(tail: ToStream, acc: NDArray[np.int64], stream: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    r = (acc * tail.multiplier[:, None, None] + (tail.bias[:, None, None] + (1 << (tail.shift - 1)))) >> tail.shift
+    if tail.add:
+        assert stream is not None
+        channels = slice(tail.pad, r.shape[1] - tail.pad)
+        r[:, channels] += stream[:, :, :: tail.stride, :: tail.stride]
+    return np.clip(r, 0, tail.high, out=r)
+
+
+@torch.no_grad()
+def run_exact(net: FrozenNet, image_codes: NDArray[np.int8], keep: bool = False) -> ExactRun:
+    """Run image codes int8 [N, 3, 32, 32] through the integer network.
+
+    Args:
+        keep: also return every layer's tensors (the classifier last, as [N, 64, 1, 1] and [N, 10, 1, 1]).
+    """
+    codes = image_codes.astype(np.int16)
+    stream: NDArray[np.int64] | None = None
+    kept, updated, outputs = [], [], []
+    for conv in net.convs:
+        acc, mask = _accumulate(conv, codes)
+        if mask is not None:
+            updated.append(int(np.count_nonzero(mask)))
+            outputs.append(mask.size)
+        if keep:
+            kept.append(LayerRun(codes, acc, mask))
+        if isinstance(conv.tail, ToCodes):
+            slope, offset = conv.tail.slope[:, None, None], conv.tail.offset[:, None, None]
+            codes = codes_of_accumulator(acc.astype(np.float64), slope, offset, conv.tail).astype(np.int16)
+        else:
+            stream = _to_stream(conv.tail, acc, stream)
+            codes = codes_of_stream(stream.astype(np.float64), conv.tail.high, conv.tail.levels).astype(np.int16)
+    assert stream is not None
+    features = codes_of_pool(stream.sum((2, 3), dtype=np.int64).astype(np.float64), net).astype(np.int16)
+    acc = features.astype(np.int64) @ net.classifier.astype(np.int64).T
+    if keep:
+        kept.append(LayerRun(features[:, :, None, None], acc[:, :, None, None], None))
+    return ExactRun(acc + net.classifier_bias, tuple(updated), tuple(outputs), tuple(kept))

@@ -1,0 +1,126 @@
+"""Batch norm, residual add and PACT in one autograd function, on the kernels of `pgsim.train.kernels`.
+
+The plain twin, used in evaluation and by the tests, is `pact(batch_norm(x) + shortcut)` with
+`pgsim.train.quantise.PactQuantise`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pgsim.train import kernels
+
+
+def rows(x: Tensor) -> NDArray[Any]:
+    """View a channels-last tensor [N, C, H, W] as a contiguous matrix [N*H*W, C]; copies only if it is not."""
+    view = x.detach().permute(0, 2, 3, 1)
+    if not view.is_contiguous():
+        view = view.contiguous()
+    return cast(NDArray[Any], view.reshape(-1, x.shape[1]).numpy())
+
+
+def new_like(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return an uninitialised channels-last tensor of x's shape."""
+    return torch.empty(x.shape, dtype=dtype, memory_format=torch.channels_last)
+
+
+class NormPact(torch.autograd.Function):
+    """Normalise x by its batch's moments, add the shortcut, clip to [0, alpha] and quantise.
+
+    Forward takes `x` [N, C, H, W], `gamma`, `beta` [C], `alpha` (scalar), `shortcut` (as x, or None), `levels`,
+    `running` (mean, variance; updated in place with `momentum`) and `eps`; it returns `clipped` and `codes`.
+    The backward convention is that of `PactQuantise`.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        alpha: Tensor,
+        shortcut: Tensor | None,
+        levels: int,
+        running: tuple[Tensor, Tensor],
+        momentum: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        data = rows(x)
+        total, square = kernels.channel_moments(data)
+        count = data.shape[0]
+        mean = total / count
+        variance = np.maximum(square / count - mean * mean, 0.0)
+        inverse = 1.0 / np.sqrt(variance + eps)
+        scale = gamma.detach().numpy() * inverse
+        shift = beta.detach().numpy() - scale * mean
+        clipped, codes, state = new_like(x), new_like(x), new_like(x, torch.uint8)
+        kernels.affine_clip(
+            data,
+            data if shortcut is None else rows(shortcut),
+            shortcut is not None,
+            scale.astype(np.float32),
+            shift.astype(np.float32),
+            float(alpha),
+            levels,
+            rows(clipped),
+            rows(codes),
+            rows(state),
+        )
+        running[0].lerp_(torch.from_numpy(mean.astype(np.float32)), momentum)
+        unbiased = variance * (count / max(1, count - 1))
+        running[1].lerp_(torch.from_numpy(unbiased.astype(np.float32)), momentum)
+        ctx.save_for_backward(x, gamma, state)
+        ctx.mean, ctx.inverse, ctx.has_shortcut = mean, inverse, shortcut is not None
+        ctx.set_materialize_grads(False)
+        return clipped, codes
+
+    @staticmethod
+    def backward(ctx: Any, grad_clipped: Tensor | None, grad_real: Tensor | None) -> Any:  # type: ignore[override]
+        x, gamma, state = ctx.saved_tensors
+        first = grad_real if grad_real is not None else grad_clipped
+        if first is None:
+            return (None,) * 9
+        more = grad_clipped if grad_real is not None else None
+        data, dy = rows(x), new_like(x)
+        grad = rows(first)
+        total, product, above = kernels.clip_backward(
+            grad, grad if more is None else rows(more), more is not None, rows(state), data, rows(dy)
+        )
+        count = data.shape[0]
+        mean, inverse = ctx.mean, ctx.inverse
+        grad_gamma = (product - total * mean) * inverse
+        scale = gamma.detach().numpy().astype(np.float64) * inverse
+        on_x = -scale * inverse * grad_gamma / count
+        constant = -scale * total / count - on_x * mean
+        grad_x = new_like(x)
+        kernels.affine_backward(
+            rows(dy), data, *(v.astype(np.float32) for v in (scale, on_x, constant)), rows(grad_x)
+        )
+        return (
+            grad_x,
+            torch.from_numpy(grad_gamma.astype(np.float32)),
+            torch.from_numpy(total.astype(np.float32)),
+            torch.tensor(above, dtype=torch.float32),
+            dy if ctx.has_shortcut else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def norm_pact(x: Tensor, norm: nn.BatchNorm2d, alpha: Tensor, shortcut: Tensor | None, levels: int) -> tuple[Tensor, Tensor]:
+    """Apply `norm` in training mode, add `shortcut`, clip and quantise; update the running statistics."""
+    batches = cast(Tensor, norm.num_batches_tracked)
+    batches.add_(1)
+    momentum = 1.0 / float(batches) if norm.momentum is None else norm.momentum
+    running = (cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var))
+    return cast(
+        tuple[Tensor, Tensor],
+        NormPact.apply(x, norm.weight, norm.bias, alpha, shortcut, levels, running, momentum, norm.eps),
+    )

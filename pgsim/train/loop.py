@@ -1,0 +1,278 @@
+"""The training loop: steps, averaged weights, per-epoch evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pgsim.errors import InputError
+from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
+from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
+from pgsim.train.network import PGResNet20
+from pgsim.train.recipe import Recipe
+from pgsim.train.teacher import TaughtViews, read_teacher, start_from_float
+
+EVAL_BATCH = 250
+CALIBRATION_IMAGES = 256
+EPOCH_BN_BATCHES = 15
+FINAL_BN_BATCHES = 80
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step reports: steps done and wanted, running loss and accuracy, seconds a step."""
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    seconds_per_step: float
+
+
+def prepare_process(threads: int) -> None:
+    """Set torch's threads, flush denormals, and keep glibc from returning large buffers to the system every step."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its largest
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass  # not glibc: only speed is lost
+
+
+def build_network(recipe: Recipe) -> PGResNet20:
+    """Return an untrained network of the recipe's format, channels last."""
+    torch.manual_seed(recipe.seed)
+    net = PGResNet20(recipe.act_bits, recipe.pred_bits, recipe.gating, recipe.sparse_bp)
+    return cast(PGResNet20, net.to(memory_format=torch.channels_last))
+
+
+def split_holdout(images: Images, holdout: int) -> tuple[Images, Images]:
+    """Return the images to train on and the last `holdout` ones, kept for model selection."""
+    if not 0 < holdout < len(images):
+        raise InputError(f"holdout must be in 1..{len(images) - 1}, not {holdout}")
+    return images.take(slice(0, len(images) - holdout)), images.take(slice(len(images) - holdout, len(images)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images: int8 codes as float32 [N, 3, 32, 32], labels [N], and which images and view they are."""
+
+    codes: Tensor
+    labels: Tensor
+    index: NDArray[np.int64]
+    view: int
+
+
+@lru_cache(maxsize=2)
+def _epoch_draws(seed: int, epoch: int, view: int, count: int) -> tuple[NDArray[np.int64], Views]:
+    order = np.random.default_rng([seed, 1, epoch]).permutation(count)
+    return order, draw_views(count, np.random.default_rng([seed, 2, view]))
+
+
+def batch_of(images: Images, recipe: Recipe, step: int) -> Batch:
+    """Return the augmented batch of one step: a function of the recipe's seed and the step only."""
+    epoch, position = divmod(step, len(images) // recipe.batch_size)
+    view = epoch % recipe.views if recipe.views else epoch
+    order, views = _epoch_draws(recipe.seed, epoch, view, len(images))
+    index = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
+    codes = as_tensor(image_codes(augment(images.pixels, views, index)))
+    return Batch(codes, torch.from_numpy(images.labels[index]), index, view)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Return the rate of a step: linear warm-up, then a cosine to zero."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    share = (step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps)
+    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def penalty(net: PGResNet20, targets: dict[str, Tensor], sigma: float) -> Tensor:
+    """Return sigma * sum over gated layers of ||delta - target|| (the norm, not its square)."""
+    terms = [torch.linalg.vector_norm(cast(Tensor, c.delta) - targets[n]) for n, c in net.gated_convs()]
+    return sigma * torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def distilled_loss(logits: Tensor, labels: Tensor, taught: Tensor | None, recipe: Recipe) -> Tensor:
+    """Return cross-entropy, mixed with the teacher's soft targets where there are any (Hinton et al. 2015)."""
+    hard = F.cross_entropy(logits, labels)
+    if taught is None:
+        return hard
+    t = recipe.temperature
+    soft = F.kl_div(F.log_softmax(logits / t, 1), F.softmax(taught / t, 1), reduction="batchmean") * t * t
+    return (1.0 - recipe.distill_weight) * hard + recipe.distill_weight * soft
+
+
+class Run:
+    """One training run: network, averaged network, optimiser and step count."""
+
+    def __init__(self, recipe: Recipe, data: Path, out: Path, train: Images) -> None:
+        self.recipe = recipe
+        self.train, self.held_out = split_holdout(train, recipe.holdout)
+        if len(self.train) < recipe.batch_size:
+            raise InputError(f"batch_size must be at most {len(self.train)}, not {recipe.batch_size}")
+        self.steps_per_epoch = len(self.train) // recipe.batch_size
+        self.steps = self.steps_per_epoch * recipe.epochs
+        self.step = 0
+        self.net = build_network(recipe)
+        self.teacher: TaughtViews | None = None
+        if recipe.teacher:
+            kept = out / f"{Path(recipe.teacher).stem}_views{recipe.views}_seed{recipe.seed}.npz"
+            self.teacher = TaughtViews(read_teacher(data / recipe.teacher), kept, recipe.views, len(self.train))
+        self.averaged = copy.deepcopy(self.net)
+        self.targets: dict[str, Tensor] = {}
+        self.optimiser = self._optimiser()
+
+    def _optimiser(self) -> torch.optim.SGD:
+        thresholds = [p for n, p in self.net.named_parameters() if n.endswith(".delta")]
+        others = [p for n, p in self.net.named_parameters() if not n.endswith(".delta")]
+        groups = [{"params": others}, {"params": thresholds, "weight_decay": 0.0}]
+        groups = [g for g in groups if g["params"]]
+        r = self.recipe
+        return torch.optim.SGD(groups, lr=r.learning_rate, momentum=r.momentum, weight_decay=r.weight_decay)
+
+    def start(self, data: Path) -> None:
+        """Begin from the float weights: clips, batch norm and thresholds calibrated on the first training images."""
+        start_from_float(self.net, data / self.recipe.float_weights)
+        self.net.reset_counts()
+        codes = as_tensor(image_codes(self.train.pixels[:CALIBRATION_IMAGES]))
+        start_clips(self.net, codes)
+        start_thresholds(self.net, codes, self.recipe.start_sparsity, self.recipe.start_scope)
+        recalibrate_batch_norm(self.net, self._plain_batches(EPOCH_BN_BATCHES))
+        start_thresholds(self.net, codes, self.recipe.start_sparsity, self.recipe.start_scope)
+        for name, conv in self.net.gated_convs():
+            delta = cast(Tensor, conv.delta).detach()
+            wanted = self.recipe.delta_target
+            self.targets[name] = delta.clone() if isinstance(wanted, str) else torch.full_like(delta, wanted)
+        self.averaged.load_state_dict(self.net.state_dict())
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of the same recipe."""
+        state = load_checkpoint(path)
+        if state.recipe != self.recipe:
+            raise InputError(f"{path} must come from the same recipe, not from another ({state.recipe.name})")
+        self.net.load_state_dict(state.model)
+        self.averaged.load_state_dict(state.averaged)
+        self.targets = state.targets
+        self.optimiser.load_state_dict(state.optimiser)
+        self.step = state.step
+
+    def checkpoint(self, finished: bool = False) -> Checkpoint:
+        """Return the run's state."""
+        return Checkpoint(
+            self.recipe,
+            self.step,
+            self.net.state_dict(),
+            self.averaged.state_dict(),
+            self.targets,
+            self.optimiser.state_dict(),
+            finished,
+        )
+
+    def _plain_batches(self, count: int) -> Iterator[Tensor]:
+        size = self.recipe.batch_size
+        for start in range(0, min(count * size, len(self.train)), size):
+            yield as_tensor(image_codes(self.train.pixels[start : start + size]))
+
+    def one_step(self) -> tuple[float, float]:
+        """Take one optimiser step; return its loss and its accuracy on the batch."""
+        recipe = self.recipe
+        batch = batch_of(self.train, recipe, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, self.step, self.steps)
+        self.net.train()
+        taught = self.teacher(batch.codes, batch.view, batch.index) if self.teacher else None
+        self.optimiser.zero_grad(set_to_none=True)
+        logits = self.net(batch.codes)
+        loss = distilled_loss(logits, batch.labels, taught, recipe) + penalty(self.net, self.targets, recipe.sigma)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        with torch.no_grad():
+            for _, pact in self.net.pacts():
+                pact.alpha.clamp_(min=1e-2)
+            self._average()
+        self.step += 1
+        return float(loss.detach()), float((logits.argmax(1) == batch.labels).float().mean())
+
+    def _average(self) -> None:
+        """Move the averaged weights towards the current ones; the decay rises from 0 over the first steps."""
+        decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10)) if self.recipe.ema_decay else 0.0
+        mine, theirs = list(self.averaged.parameters()), list(self.net.parameters())
+        torch._foreach_lerp_(mine, theirs, 1.0 - decay)
+
+    def evaluate(self, bn_batches: int) -> dict[str, object]:
+        """Recalibrate the averaged network's batch norm and measure it on the held-out images."""
+        recalibrate_batch_norm(self.averaged, self._plain_batches(bn_batches))
+        self.averaged.reset_counts()
+        right = 0
+        with torch.no_grad():
+            for start in range(0, len(self.held_out), EVAL_BATCH):
+                part = self.held_out.take(slice(start, start + EVAL_BATCH))
+                logits = self.averaged(as_tensor(image_codes(part.pixels)))
+                right += int((logits.argmax(1).numpy() == part.labels).sum())
+        overall, layers = self.averaged.sparsity()
+        return {
+            "held_out_accuracy": right / len(self.held_out),
+            "sparsity": overall,
+            "layer_sparsity": [round(s, 4) for s in layers],
+            "clips": [round(float(p.alpha.detach()), 4) for _, p in self.averaged.pacts()],
+            "mean_thresholds": [round(float(cast(Tensor, c.delta).detach().mean()), 4) for _, c in self.averaged.gated_convs()],
+        }
+
+
+def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callable[[], bool]) -> bool:
+    """Train to the end, or until `stop()`; return whether the run is finished.
+
+    Writes `NAME.pt` (checkpoint, at every epoch's end and on stop) and appends a line per epoch to `NAME.jsonl`.
+    """
+    path, log = out / f"{run.recipe.name}.pt", out / f"{run.recipe.name}.jsonl"
+    losses: list[float] = []
+    hits: list[float] = []
+    started = time.perf_counter()
+    first = run.step
+    while run.step < run.steps:
+        loss, accuracy = run.one_step()
+        losses.append(loss)
+        hits.append(accuracy)
+        pace = (time.perf_counter() - started) / (run.step - first)
+        report(Progress(run.step, run.steps, float(np.mean(losses[-50:])), float(np.mean(hits[-50:])), pace))
+        if run.step % run.steps_per_epoch == 0:
+            last = run.step == run.steps
+            measured = run.evaluate(FINAL_BN_BATCHES if last else EPOCH_BN_BATCHES)
+            line = {
+                "epoch": run.step // run.steps_per_epoch,
+                "step": run.step,
+                "loss": round(float(np.mean(losses)), 5),
+                "train_accuracy": round(float(np.mean(hits)), 5),
+                **measured,
+                "seconds_per_step": round(pace, 4),
+            }
+            save_checkpoint(path, run.checkpoint(finished=last))
+            if run.teacher:
+                run.teacher.save()
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            losses, hits = [], []
+        elif stop():
+            save_checkpoint(path, run.checkpoint())
+            return False
+        if stop():
+            break
+    return run.step == run.steps

@@ -1,0 +1,171 @@
+"""A training recipe: a YAML file becomes one frozen record, and all doubt about it ends here."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from pgsim.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run's result, apart from the data.
+
+    Attributes:
+        name: also the name of the run's files.
+        act_bits, pred_bits: B and B_hb; 2 <= act_bits <= 8, 1 <= pred_bits < act_bits.
+        gating: "release" gates the first convolution of each block, "all" gates both.
+        float_weights: npz in the data folder to start from.
+        epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a cosine to 0.
+        learning_rate, momentum, weight_decay: of SGD; thresholds take no weight decay.
+        sparse_bp: sparse back-propagation to the thresholds.
+        sigma: factor of the penalty sigma * ||delta - target|| per gated layer.
+        delta_target: the penalty's target in real units, or "start": each threshold's own starting value.
+        start_sparsity, start_scope: thresholds start at this quantile of the prediction outputs, pooled over the
+            "network", a "layer" or a "channel".
+        teacher: npz in the data folder of the float network whose logits are distilled, or "" for none.
+        distill_weight, temperature: share of the distillation loss in [0, 1], and its softmax temperature.
+        views: how many fixed random views (crop, flip) each image has; epochs take them in turn, and the teacher's
+            logits of a view are computed once. 0 draws a new view every epoch.
+        ema_decay: of the averaged weights that are evaluated and kept; 0 keeps the last ones.
+        holdout: training images (the last ones) kept out of training for model selection.
+    """
+
+    name: str
+    act_bits: int
+    pred_bits: int
+    gating: str
+    float_weights: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    warmup_steps: int
+    sparse_bp: bool
+    sigma: float
+    delta_target: float | str
+    start_sparsity: float
+    start_scope: str
+    teacher: str
+    distill_weight: float
+    temperature: float
+    views: int
+    ema_decay: float
+    holdout: int
+    seed: int
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, but a key that stands twice is refused instead of silently replaced."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, object]:
+    seen: dict[str, object] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise InputError(f"a recipe's keys must be unique, not '{key}' twice")
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+_POSITIVE = ("epochs", "batch_size", "learning_rate", "temperature")
+_NOT_NEGATIVE = ("views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
+_SHARES = ("momentum", "start_sparsity", "distill_weight", "ema_decay")
+
+
+def parse_recipe(text: str, where: str) -> Recipe:
+    """Turn YAML text into a Recipe.
+
+    Args:
+        text: a YAML mapping with exactly the fields of `Recipe`.
+        where: named in error messages.
+
+    Raises:
+        InputError: unknown, missing or duplicate key, a wrong type, or a value out of range.
+    """
+    try:
+        loaded = yaml.load(text, _UniqueKeys)  # noqa: S506 - a subclass of the safe loader
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} must be YAML, not {str(error).splitlines()[0]}") from None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if not isinstance(loaded, dict):
+        raise InputError(f"{where} must be a mapping of recipe fields, not {type(loaded).__name__}")
+    hints = typing.get_type_hints(Recipe)
+    for key in loaded:
+        if key not in hints:
+            raise InputError(f"{where}: {key} must be a recipe field (one of {', '.join(hints)}), not an unknown key")
+    values: dict[str, typing.Any] = {}
+    for key, hint in hints.items():
+        if key not in loaded:
+            raise InputError(f"{where}: {key} must be given, not missing")
+        values[key] = _typed(loaded[key], hint, f"{where}: {key}")
+    recipe = Recipe(**values)
+    _check_ranges(recipe, where)
+    return recipe
+
+
+def _typed(value: object, hint: object, where: str) -> object:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wanted = typing.get_args(hint) or (hint,)
+    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) not in wanted:
+        names = " or ".join(getattr(w, "__name__", str(w)) for w in wanted)
+        raise InputError(f"{where} must be of type {names}, not {value!r}")
+    return value
+
+
+def _check_ranges(recipe: Recipe, where: str) -> None:
+    if not 2 <= recipe.act_bits <= 8:
+        raise InputError(f"{where}: act_bits must be in 2..8, not {recipe.act_bits}")
+    if not 1 <= recipe.pred_bits < recipe.act_bits:
+        raise InputError(f"{where}: pred_bits must be in 1..{recipe.act_bits - 1}, not {recipe.pred_bits}")
+    if recipe.gating not in ("release", "all"):
+        raise InputError(f"{where}: gating must be 'release' or 'all', not {recipe.gating!r}")
+    if recipe.start_scope not in ("network", "layer", "channel"):
+        raise InputError(f"{where}: start_scope must be 'network', 'layer' or 'channel', not {recipe.start_scope!r}")
+    if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
+        raise InputError(f"{where}: delta_target must be a number or 'start', not {recipe.delta_target!r}")
+    for key in _POSITIVE:
+        if not getattr(recipe, key) > 0:
+            raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")
+    for key in _NOT_NEGATIVE:
+        if not getattr(recipe, key) >= 0:
+            raise InputError(f"{where}: {key} must be 0 or more, not {getattr(recipe, key)}")
+    for key in _SHARES:
+        if not 0 <= getattr(recipe, key) <= 1:
+            raise InputError(f"{where}: {key} must be in [0, 1], not {getattr(recipe, key)}")
+
+
+def find_recipe(name: str) -> tuple[str, str]:
+    """Return text and origin of a recipe: a path first, then the bare name of one that pgsim ships."""
+    path = Path(name)
+    if path.is_file():
+        return path.read_text(encoding="utf-8"), str(path)
+    shipped = resources.files("pgsim.train") / "recipes" / f"{name}.yaml"
+    if path.name == name and shipped.is_file():
+        return shipped.read_text(encoding="utf-8"), f"{name}.yaml"
+    raise InputError(f"recipe must be a file or one of {', '.join(shipped_recipes())}, not {name!r}")
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes inside the package, sorted."""
+    folder = resources.files("pgsim.train") / "recipes"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return the recipe as YAML that `parse_recipe` reads back to an equal record."""
+    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False)

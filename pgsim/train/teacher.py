@@ -1,0 +1,120 @@
+"""The float ResNet: starting point of the fine-tune and, where a recipe asks for it, teacher of the distillation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pgsim.errors import InputError
+from pgsim.train.data import open_npz, read_float_weights
+from pgsim.train.network import BLOCKS_PER_STAGE, IMAGE_CLIP, IMAGE_CODE_MAX, Block, PGResNet20
+
+BN_EPS = 1e-5
+
+
+class FloatResNet:
+    """A frozen float32 CIFAR ResNet with batch norm folded into its convolutions; inference only."""
+
+    def __init__(self, arrays: dict[str, NDArray[np.float32]]) -> None:
+        self.arrays = {name: torch.from_numpy(a) for name, a in arrays.items()}
+        self.blocks = sum(1 for n in arrays if n.startswith("layer1.") and n.endswith("conv1.weight"))
+        self.folded = {"conv1": self._fold("conv1", "bn1")}
+        for stage in (1, 2, 3):
+            for index in range(self.blocks):
+                for k in ("1", "2"):
+                    name = f"layer{stage}.{index}."
+                    self.folded[f"{name}conv{k}"] = self._fold(f"{name}conv{k}", f"{name}bn{k}")
+
+    def _fold(self, conv: str, bn: str) -> tuple[Tensor, Tensor]:
+        a = self.arrays
+        scale = a[f"{bn}.weight"] / torch.sqrt(a[f"{bn}.running_var"] + BN_EPS)
+        weight = (a[f"{conv}.weight"] * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
+        return weight, a[f"{bn}.bias"] - a[f"{bn}.running_mean"] * scale
+
+    @torch.no_grad()
+    def __call__(self, image_codes: Tensor) -> Tensor:
+        """Return logits [N, 10] of image codes (float32, [N, 3, 32, 32])."""
+        x = F.relu_(F.conv2d(image_codes * (IMAGE_CLIP / IMAGE_CODE_MAX), *self.folded["conv1"], padding=1))
+        for stage in (1, 2, 3):
+            for index in range(self.blocks):
+                stride = 2 if stage > 1 and index == 0 else 1
+                name = f"layer{stage}.{index}.conv"
+                y = F.relu_(F.conv2d(x, *self.folded[f"{name}1"], stride=stride, padding=1))
+                y = F.conv2d(y, *self.folded[f"{name}2"], padding=1)
+                if stride == 2:
+                    pad = x.shape[1] // 2
+                    x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, pad, pad))
+                x = y.add_(x).relu_()
+        return F.linear(x.mean((2, 3)), self.arrays["linear.weight"], self.arrays["linear.bias"])
+
+
+def read_teacher(path: Path) -> FloatResNet:
+    """Read a float ResNet of any depth 6n + 2 from an npz file."""
+    return FloatResNet(read_float_weights(path))
+
+
+class TaughtViews:
+    """The teacher's logits for every view of every training image, computed on first use and kept in a file.
+
+    Args:
+        teacher: the float network.
+        path: npz the logits are read from, if it is there, and saved to.
+        views: fixed views an image has; with 0 nothing is kept.
+        images: number of training images.
+    """
+
+    def __init__(self, teacher: FloatResNet, path: Path, views: int, images: int) -> None:
+        self.teacher, self.path, self.views = teacher, path, views
+        self.logits = np.full((views, images, 10), np.nan, np.float32)
+        if views and path.is_file():
+            stored = open_npz(path).get("logits")
+            if stored is None or stored.shape != self.logits.shape:
+                raise InputError(f"{path} must hold logits {list(self.logits.shape)}, not another run's; delete it")
+            self.logits = stored.astype(np.float32)
+
+    def __call__(self, codes: Tensor, view: int, index: NDArray[np.int64]) -> Tensor:
+        """Return logits [N, 10] for the images `index` seen through `view`, whose codes are `codes`."""
+        if not self.views:
+            return self.teacher(codes)
+        known = self.logits[view, index]
+        if np.isnan(known).any():
+            known = self.teacher(codes).numpy()
+            self.logits[view, index] = known
+        return torch.from_numpy(known)
+
+    def save(self) -> None:
+        """Write the logits known so far, atomically."""
+        if not self.views:
+            return
+        temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.npz")
+        np.savez(temporary, logits=self.logits)
+        os.replace(temporary, self.path)
+
+
+def start_from_float(net: PGResNet20, path: Path) -> None:
+    """Copy a float ResNet-20's convolutions, batch norms and classifier into `net`."""
+    arrays = read_float_weights(path)
+    pairs: list[tuple[nn.Module, str]] = [(net.stem, "conv1"), (net.bn, "bn1"), (net.classifier, "linear")]
+    for position, module in enumerate(net.blocks):
+        block = cast(Block, module)
+        name = f"layer{position // BLOCKS_PER_STAGE + 1}.{position % BLOCKS_PER_STAGE}"
+        pairs += [(block.conv1, f"{name}.conv1"), (block.bn1, f"{name}.bn1")]
+        pairs += [(block.conv2, f"{name}.conv2"), (block.bn2, f"{name}.bn2")]
+    for module, name in pairs:
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            target = getattr(module, key, None)
+            if target is None:
+                continue
+            source = arrays.get(f"{name}.{key}")
+            if source is None or source.shape != tuple(target.shape):
+                shape = None if source is None else list(source.shape)
+                raise InputError(f"{path}: {name}.{key} must have shape {list(target.shape)}, not {shape}")
+            with torch.no_grad():
+                target.copy_(torch.from_numpy(source))

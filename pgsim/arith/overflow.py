@@ -262,6 +262,7 @@ def walk(
     `gated_layer`. `loops` runs it: `walk_loops`, compiled, or `walk_loops.py_func`, interpreted.
     """
     shape = output_shape(q_h, weight, window)
+    check_threshold(threshold, weight)
     a_h, a_l, a = (np.zeros(shape, np.int64) for _ in range(3))
     mask = np.zeros(shape, np.bool_)
     first, extremes = np.zeros(7, np.int64), np.zeros(2, np.int64)

@@ -45,6 +45,15 @@ from pgsim.workload.trace import InMemory, LayerTensors, Trace
 Ints = NDArray[np.int64]
 
 
+UNSIGNED3 = NumberFormat(Encoding.UNSIGNED, 3)
+SIGNED3 = NumberFormat(Encoding.SIGN_MAGNITUDE, 3)
+TWOS4 = NumberFormat(Encoding.TWOS_COMPLEMENT, 4)
+TWOS8 = NumberFormat(Encoding.TWOS_COMPLEMENT, 8)
+UNSIGNED4 = NumberFormat(Encoding.UNSIGNED, 4)
+UNSIGNED8 = NumberFormat(Encoding.UNSIGNED, 8)
+SIGNED_WEIGHT8 = NumberFormat(Encoding.SIGN_MAGNITUDE, 8)
+
+
 @dataclass
 class Builder:
     """Grows a trace layer by layer; every layer is computed as it is added."""
@@ -60,6 +69,10 @@ class Builder:
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
 
+    def integers(self, bound: int, count: int) -> Ints:
+        """Return random integers in [-bound, bound]."""
+        return self.random.integers(-bound, bound, (count,), endpoint=True)
+
     def add(
         self,
         name: str,
@@ -68,7 +81,7 @@ class Builder:
         *,
         pred_bits: int | None = None,
         policy: GatePolicy = GatePolicy.KEEP,
-        weight_format: NumberFormat = NumberFormat(Encoding.TWOS_COMPLEMENT, 8),
+        weight_format: NumberFormat = TWOS8,
         delta: bool = False,
         input_name: str | None = None,
         post: Any = (),
@@ -203,25 +216,15 @@ def requantise(name: str, form: NumberFormat, *, reversed_channels: int = 0, per
 
 
 def _bias(builder: Builder, v: Ints) -> Bias:
-    return Bias(builder.random.integers(-100, 100, v.shape[1]))
+    return Bias(builder.integers(100, v.shape[1]))
 
 
 def _fixed_point(builder: Builder, v: Ints) -> FixedPoint:
-    multiplier = builder.random.integers(-(2**12), 2**12, v.shape[1])
-    return FixedPoint(multiplier, builder.random.integers(-(2**20), 2**20, v.shape[1]), 14)
+    return FixedPoint(builder.integers(2**12, v.shape[1]), builder.integers(2**20, v.shape[1]), 14)
 
 
 def _step(step: PostStep) -> Any:
     return lambda builder, v: step
-
-
-UNSIGNED3 = NumberFormat(Encoding.UNSIGNED, 3)
-SIGNED3 = NumberFormat(Encoding.SIGN_MAGNITUDE, 3)
-TWOS4 = NumberFormat(Encoding.TWOS_COMPLEMENT, 4)
-TWOS8 = NumberFormat(Encoding.TWOS_COMPLEMENT, 8)
-UNSIGNED4 = NumberFormat(Encoding.UNSIGNED, 4)
-UNSIGNED8 = NumberFormat(Encoding.UNSIGNED, 8)
-SIGNED_WEIGHT8 = NumberFormat(Encoding.SIGN_MAGNITUDE, 8)
 
 
 def build_trace(seed: int = 0, images: int = 2) -> Trace:
@@ -306,7 +309,16 @@ def _built(seed: int, images: int) -> tuple[Trace, Builder]:
         delta=True,
         post=[requantise("rows.codes", UNSIGNED4)],
     )
-    b.add("head", Geometry(LayerKind.LINEAR, 12, 3), UNSIGNED4, input_name="rows.codes", post=[_step(Logits("out", 1.0))])
-    labels = b.logits["scores"][:, :, 0, 0].argmax(axis=1).tolist()
-    info = {"model": "small", "dataset": "random", "samples": list(range(images)), "labels": labels, "seed": seed}
+    b.add(
+        "head", Geometry(LayerKind.LINEAR, 12, 3), UNSIGNED4, input_name="rows.codes", post=[_step(Logits("out", 1.0))]
+    )
+    labels = b.logits["out"][:, :, 0, 0].argmax(axis=1).tolist()
+    info = {
+        "model": "small",
+        "dataset": "random",
+        "samples": list(range(images)),
+        "labels": labels,
+        "predictions": labels,
+        "seed": seed,
+    }
     return Trace(tuple(b.layers), images, InMemory(tuple(b.items)), info), b

@@ -70,6 +70,16 @@ class Npz:
     identity: tuple[int, int, int]
     members: Mapping[str, Member]
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file."""
+        return self.identity[1]
+
+    @property
+    def expanded_bytes(self) -> int:
+        """Size of all members expanded."""
+        return sum(member.size for member in self.members.values())
+
     def expect(self, name: str, dtypes: Sequence[str], shapes: Sequence[tuple[int, ...]] | None) -> Member:
         """Return member `name`, refused where it is missing or its header differs from what the metadata calls for.
 
@@ -142,9 +152,8 @@ def open_npz(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES
     return Npz(os.path.abspath(path), shown, identity, members)
 
 
-def check_seal(path: str | os.PathLike[str]) -> None:
-    """Raise InputError where the file does not end with the SHA-256 of its own bytes."""
-    shown = show_path(path)
+def check_npz_seal(path: str, shown: str) -> None:
+    """Raise InputError where the file `path`, named `shown`, does not end with the SHA-256 of its own bytes."""
     try:
         with open(path, "rb") as stream:
             content = os.fstat(stream.fileno()).st_size - SEAL_BYTES - 2

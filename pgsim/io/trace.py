@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +19,16 @@ from numpy.typing import NDArray
 
 from pgsim.arith.formats import check_codes
 from pgsim.errors import InputError
-from pgsim.io.npz import DEFAULT_MAX_BYTES, Npz, array_sha256, open_npz, write_npz
-from pgsim.io.strict import Section, refuse, show
+from pgsim.io.npz import DEFAULT_MAX_BYTES, Npz, array_sha256, check_npz_seal, open_npz, write_npz
+from pgsim.io.strict import refuse
+from pgsim.io.trace_document import FORMAT, VERSION, DigestError, digest_table, read_document, read_info
 from pgsim.io.trace_graph import check_graph
 from pgsim.io.trace_meta import layer_arrays, layer_record, parse_layer
 from pgsim.workload.layer import Layer, LayerKind
 from pgsim.workload.trace import LayerTensors, Trace
 
-FORMAT = "pgsim-trace"
-VERSION = 1
 MAX_IMAGES = 1 << 20
 MAX_LAYERS = 1000
-MAX_META_BYTES = 64 << 20
 ACTIVATION_DTYPES = ("int8", "uint8", "int16")
 WEIGHT_DTYPES = ("int8", "int16")
 OUTPUT_DTYPES = ("int8", "int16", "int32", "int64")
@@ -41,13 +38,14 @@ OUTPUT_DTYPES = ("int8", "int16", "int32", "int64")
 class TraceFile:
     """The TensorSource of a trace in a file: reads one layer's tensors when asked, and checks their codes.
 
-    `digests` maps each member to its SHA-256, or is None where digests are not to be checked.
+    `digests` maps each member to its SHA-256; they are checked at each reading where `checking`.
     """
 
     npz: Npz
     layers: tuple[Layer, ...]
-    images: int
-    digests: Mapping[str, str] | None
+    sealed: bool
+    digests: Mapping[str, str]
+    checking: bool
 
     def tensors(self, index: int) -> LayerTensors:
         """Return the recorded tensors of layer `index` in canonical layout; raises InputError."""
@@ -64,7 +62,7 @@ class TraceFile:
     def read(self, name: str) -> NDArray[Any]:
         """Return member `name`, its digest checked where digests are."""
         array = self.npz.read(self.npz.members[name])
-        if self.digests is not None:
+        if self.checking:
             _check_digest(self.npz.shown, name, array, self.digests)
         return array
 
@@ -74,15 +72,15 @@ def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYT
 
     Activations, outputs and masks are checked against their headers and stay in the file; `Trace.tensors` reads them
     layer by layer and refuses codes that the format does not have. `digests=False` leaves the SHA-256 of the arrays
-    unchecked (CRC-32 is always checked). The seal is `check_trace_file`'s business.
+    unchecked (CRC-32 is always checked). The seal is `check_seal`'s business.
 
     Raises InputError, one line: file, member or key path, what it must be, what it is.
     """
     npz = open_npz(path, max_bytes=max_bytes)
     where = npz.shown
-    meta, section = _metadata(npz, digests)
+    meta, section = read_document(npz, digests)
     images = section.integer("images", 1, MAX_IMAGES)
-    sums = _digest_table(section)
+    sums = digest_table(section)
     called: set[str] = {"meta", "meta_sha256"}
 
     def read(name: str, dtypes: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> NDArray[Any]:
@@ -108,8 +106,8 @@ def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYT
     for name in sorted(named ^ set(sums)):
         must = "be there, not missing" if name in named else "not be there: the archive has no such member"
         raise InputError(f"{where}: sha256.{name} must {must}")
-    info = _info(section, images)
-    source = TraceFile(npz, tuple(layers), images, sums if digests else None)
+    info = read_info(section, images)
+    source = TraceFile(npz, tuple(layers), section.has("sealed") and section.boolean("sealed"), sums, digests)
     return Trace(tuple(layers), images, source, info, hashlib.sha256(meta).hexdigest())
 
 
@@ -125,30 +123,36 @@ def write_trace(path: str | os.PathLike[str], trace: Trace, *, info: Mapping[str
     write_npz(path, _all_members(trace, free), check=_readable)
 
 
-def check_trace_file(path: str | os.PathLike[str]) -> bool:
-    """Tell whether the trace's metadata says that the file is sealed; raises InputError where it cannot be read."""
-    _, section = _metadata(open_npz(path), digests=False)
-    return section.has("sealed") and section.boolean("sealed")
+def check_seal(trace: Trace) -> None:
+    """Raise InputError where the metadata of a loaded trace says that the file is sealed and the seal is not right."""
+    file = trace_file(trace)
+    if file.sealed:
+        check_npz_seal(file.npz.path, file.npz.shown)
 
 
-def digest_faults(path: str | os.PathLike[str]) -> list[str]:
-    """Return one line for each array, `meta` included, whose SHA-256 is not the recorded one; raises InputError."""
-    trace = load_trace(path, digests=False)
-    assert isinstance(trace.source, TraceFile)
-    npz = trace.source.npz
+def digest_faults(trace: Trace) -> list[str]:
+    """Return one line for each array of a loaded trace, `meta` included, whose SHA-256 is not the recorded one.
+
+    Raises InputError for an array that cannot be read.
+    """
+    file = trace_file(trace)
     faults = []
-    try:
-        _, section = _metadata(npz, digests=True)
-    except InputError as error:
-        faults.append(str(error))
-        _, section = _metadata(npz, digests=False)
-    for name, member in npz.members.items():
-        if name not in ("meta", "meta_sha256"):
-            try:
-                _check_digest(npz.shown, name, npz.read(member), section.raw("sha256"))
-            except InputError as error:
-                faults.append(str(error))
+    for name, member in file.npz.members.items():
+        try:
+            if name == "meta":
+                read_document(file.npz, digests=True)
+            elif name != "meta_sha256":
+                _check_digest(file.npz.shown, name, file.npz.read(member), file.digests)
+        except DigestError as error:
+            faults.append(str(error))
     return faults
+
+
+def trace_file(trace: Trace) -> TraceFile:
+    """Return the file behind a trace that `load_trace` returned; ValueError for another trace."""
+    if not isinstance(trace.source, TraceFile):
+        raise ValueError("trace must come from load_trace")
+    return trace.source
 
 
 def _readable(path: str) -> None:
@@ -249,84 +253,9 @@ def _prefix(index: int) -> str:
     return f"{index:03d}"
 
 
-def _metadata(npz: Npz, digests: bool) -> tuple[bytes, Section]:
-    """Return the bytes of `meta` and the document in it, its own digest, format and version checked."""
-    where = npz.shown
-    member = npz.expect("meta", ("uint8",), None)
-    if member.size > MAX_META_BYTES:
-        refuse(where, "meta", f"have at most {MAX_META_BYTES} bytes", f"{member.size}")
-    meta = npz.read(member).tobytes()
-    recorded = npz.read(npz.expect("meta_sha256", ("uint8",), [(32,)])).tobytes().hex()
-    digest = hashlib.sha256(meta).hexdigest()
-    if digests and digest != recorded:
-        refuse(where, "meta_sha256", f"be {digest}, the SHA-256 of meta", recorded)
-    value = _parse_json(where, meta)
-    if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
-        refuse(where, "format", f"be {FORMAT}", show(value["format"]))
-    if isinstance(value, dict) and "version" in value:
-        version = value["version"]
-        if version != VERSION or isinstance(version, bool) or not isinstance(version, int):
-            refuse(where, "version", f"be {VERSION}", show(version))
-    required = ("format", "version", "images", "info", "layers", "sha256")
-    return meta, Section(where, "", value, required=required, optional=("sealed",))
-
-
-def _parse_json(where: str, text: bytes) -> object:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping = dict(pairs)
-        if len(mapping) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            refuse(where, "meta", "have each key once in a mapping", f"{show(twice)} twice")
-        return mapping
-
-    def no_constants(name: str) -> object:
-        refuse(where, "meta", "hold finite numbers", name)
-
-    try:
-        return json.loads(text.decode(), object_pairs_hook=no_duplicates, parse_constant=no_constants)
-    except UnicodeDecodeError as error:
-        refuse(where, "meta", "be UTF-8", f"byte {text[error.start]:#04x} at {error.start}")
-    except json.JSONDecodeError as error:
-        refuse(where, "meta", "be JSON", f"what it is ({error.msg} at {error.pos})")
-    except (RecursionError, ValueError):  # brackets without end; an integer of more than 4300 digits
-        refuse(where, "meta", "be JSON of modest depth and numbers", "deeper or longer")
-
-
-def _digest_table(section: Section) -> dict[str, str]:
-    table = section.raw("sha256")
-    if not isinstance(table, dict):
-        section.refuse("sha256", "be a mapping")
-    for name, digest in table.items():
-        if not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            refuse(section.where, f"sha256.{show(name)[1:-1]}", "be 64 hex digits", show(digest))
-    return table
-
-
 def _check_digest(where: str, name: str, array: NDArray[Any], sums: Mapping[str, str]) -> None:
     if name not in sums:
         raise InputError(f"{where}: sha256.{name} must be there, not missing")
     digest = array_sha256(array)
     if digest != sums[name]:
-        refuse(where, name, f"have the SHA-256 of the metadata, {sums[name]}", digest)
-
-
-def _info(section: Section, images: int) -> dict[str, Any]:
-    """Return the free part; the keys that pgsim reads are held to their types."""
-    if section.has("sealed"):
-        section.boolean("sealed")
-    info = section.raw("info")
-    if not isinstance(info, dict):
-        section.refuse("info", "be a mapping")
-    where = section.where
-    for key, kinds, what in (("labels", int, "class numbers"), ("samples", int | str, "sample ids")):
-        if key in info:
-            values = info[key]
-            whole = isinstance(values, list) and len(values) == images
-            if not whole or any(isinstance(v, bool) or not isinstance(v, kinds) for v in values):
-                refuse(where, f"info.{key}", f"be a list of {images} {what}", show(values))
-    if "top1" in info:
-        top1 = info["top1"]
-        if isinstance(top1, bool) or not isinstance(top1, int | float) or not 0 <= top1 <= 100 or math.isnan(top1):
-            refuse(where, "info.top1", "be a percentage from 0 to 100", show(top1))
-    return info
+        raise DigestError(f"{where}: {name} must have the SHA-256 of the metadata, {sums[name]}, not {digest}")

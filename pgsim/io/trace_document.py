@@ -1,0 +1,94 @@
+"""The metadata of a trace as one JSON document: bytes, digest, version, and the parts that are no layer's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from pgsim.errors import InputError
+from pgsim.io.npz import Npz
+from pgsim.io.strict import Section, refuse, show
+
+FORMAT = "pgsim-trace"
+VERSION = 1
+MAX_META_BYTES = 64 << 20
+
+
+class DigestError(InputError):
+    """An array, or the metadata, whose SHA-256 is not the one recorded."""
+
+
+def read_document(npz: Npz, digests: bool) -> tuple[bytes, Section]:
+    """Return the bytes of `meta` and the document in it, its own digest, format and version checked."""
+    where = npz.shown
+    member = npz.expect("meta", ("uint8",), None)
+    if member.size > MAX_META_BYTES:
+        refuse(where, "meta", f"have at most {MAX_META_BYTES} bytes", f"{member.size}")
+    meta = npz.read(member).tobytes()
+    recorded = npz.read(npz.expect("meta_sha256", ("uint8",), [(32,)])).tobytes().hex()
+    digest = hashlib.sha256(meta).hexdigest()
+    if digests and digest != recorded:
+        raise DigestError(f"{where}: meta_sha256 must be {digest}, the SHA-256 of meta, not {recorded}")
+    value = _parse_json(where, meta)
+    if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
+        refuse(where, "format", f"be {FORMAT}", show(value["format"]))
+    if isinstance(value, dict) and "version" in value:
+        version = value["version"]
+        if version != VERSION or isinstance(version, bool) or not isinstance(version, int):
+            refuse(where, "version", f"be {VERSION}", show(version))
+    required = ("format", "version", "images", "info", "layers", "sha256")
+    return meta, Section(where, "", value, required=required, optional=("sealed",))
+
+
+def _parse_json(where: str, text: bytes) -> object:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            refuse(where, "meta", "have each key once in a mapping", f"{show(twice)} twice")
+        return mapping
+
+    def no_constants(name: str) -> object:
+        refuse(where, "meta", "hold finite numbers", name)
+
+    try:
+        return json.loads(text.decode(), object_pairs_hook=no_duplicates, parse_constant=no_constants)
+    except UnicodeDecodeError as error:
+        refuse(where, "meta", "be UTF-8", f"byte {text[error.start]:#04x} at {error.start}")
+    except json.JSONDecodeError as error:
+        refuse(where, "meta", "be JSON", f"what it is ({error.msg} at {error.pos})")
+    except (RecursionError, ValueError):  # brackets without end; an integer of more than 4300 digits
+        refuse(where, "meta", "be JSON of modest depth and numbers", "deeper or longer")
+
+
+def digest_table(section: Section) -> dict[str, str]:
+    table = section.raw("sha256")
+    if not isinstance(table, dict):
+        section.refuse("sha256", "be a mapping")
+    for name, digest in table.items():
+        if not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+            refuse(section.where, f"sha256.{show(name)[1:-1]}", "be 64 hex digits", show(digest))
+    return table
+
+
+def read_info(section: Section, images: int) -> dict[str, Any]:
+    """Return the free part; the keys that pgsim reads are held to their types."""
+    info = section.raw("info")
+    if not isinstance(info, dict):
+        section.refuse("info", "be a mapping")
+    where = section.where
+    lists = (("labels", int, "class numbers"), ("predictions", int, "class numbers"), ("samples", int | str, "ids"))
+    for key, kinds, what in lists:
+        if key in info:
+            values = info[key]
+            whole = isinstance(values, list) and len(values) == images
+            if not whole or any(isinstance(v, bool) or not isinstance(v, kinds) for v in values):
+                refuse(where, f"info.{key}", f"be a list of {images} {what}", show(values))
+    if "top1" in info:
+        top1 = info["top1"]
+        if isinstance(top1, bool) or not isinstance(top1, int | float) or not 0 <= top1 <= 100 or math.isnan(top1):
+            refuse(where, "info.top1", "be a percentage from 0 to 100", show(top1))
+    return info

@@ -1,0 +1,182 @@
+"""Run a trace's network on its own integers: from codes through sums and post steps to codes, and to logits.
+
+recorded codes (boundaries) --.
+codes kept by an earlier layer +--> sums --> A [N, K, P, Q] int64 --post--> codes, shortcuts, logits
+                                                                             kept until their last reader
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgsim.arith import fast, post, reference
+from pgsim.errors import InputError
+from pgsim.results.mismatch import Mismatch
+from pgsim.workload.layer import (
+    AddShortcut,
+    Bias,
+    Clamp,
+    FixedPoint,
+    Layer,
+    Logits,
+    MaxPool,
+    PostStep,
+    Requantise,
+    SaveShortcut,
+    SumPool,
+)
+from pgsim.workload.trace import Trace
+
+
+@dataclass(frozen=True)
+class LayerValues:
+    """What an engine computes for a layer: A int64 [N, K, P, Q], and the mask (bool) where the layer is gated."""
+
+    output: NDArray[np.int64]
+    mask: NDArray[np.bool_] | None
+
+
+Engine = Callable[[Layer, NDArray[np.int16]], LayerValues]
+"""Computes a layer's outputs from its codes, int16 [N, C, H, W]. A simulator with values is one, too."""
+
+
+def reference_engine(layer: Layer, codes: NDArray[np.int16]) -> LayerValues:
+    """Compute a layer by the scalar reference: nested loops over integers."""
+    if layer.gate is None:
+        return LayerValues(reference.dense_layer(codes, layer.weight, layer.geometry), None)
+    gate = layer.gate
+    numbers = (layer.act.encoding, layer.act.bits, gate.pred_bits, gate.threshold, gate.policy)
+    values = reference.gated_layer(codes, layer.weight, layer.geometry, *numbers)
+    return LayerValues(values.a, values.mask)
+
+
+def fast_engine(layer: Layer, codes: NDArray[np.int16]) -> LayerValues:
+    """Compute a layer by the fast kernels: predictions through BLAS, updates through SDDMM."""
+    if layer.gate is None:
+        return LayerValues(fast.dense_layer(codes, layer.weight, layer.geometry), None)
+    gate = layer.gate
+    numbers = (layer.act.encoding, layer.act.bits, gate.pred_bits, gate.threshold, gate.policy)
+    values = fast.gated_layer(codes, layer.weight, layer.geometry, *numbers)
+    return LayerValues(values.a, values.mask)
+
+
+ENGINES: dict[str, Engine] = {"reference": reference_engine, "fast": fast_engine}
+
+
+@dataclass
+class Chain:
+    """What the layers so far hand on, freed after its last reader.
+
+    Call `codes_for` and then `follow` for each layer in order. `logits` maps a name to int64 [N, K, P, Q].
+    """
+
+    layers: Sequence[Layer]
+    logits: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._kept: dict[str, NDArray[np.int64]] = {}
+        self._last: dict[str, int] = {}  # the last layer that reads a name
+        for number, layer in enumerate(self.layers):
+            if layer.input_name is not None:
+                self._last[layer.input_name] = number
+            for step in layer.post:
+                if isinstance(step, AddShortcut):
+                    self._last[step.source] = number
+
+    def codes_for(self, index: int) -> NDArray[np.int16] | None:
+        """Return the codes that feed layer `index`, int16 [N, C, H, W]; None where they are a boundary."""
+        layer = self.layers[index]
+        if layer.input_name is None:
+            return None
+        codes = self._kept[layer.input_name]
+        return codes.reshape(len(codes), *layer.geometry.activation_shape).astype(np.int16)
+
+    def follow(self, index: int, output: NDArray[np.int64]) -> None:
+        """Take the accumulator of layer `index`, int64 [N, K, P, Q], through its post steps and keep what they keep.
+
+        Raises InputError, with the step's key path, where a value leaves int64 or does not fit its shortcut.
+        """
+        value = output
+        for position, step in enumerate(self.layers[index].post):
+            try:
+                value = self._after(step, value, index)
+            except InputError as error:
+                raise InputError(f"layers[{index}].post[{position}]: {error}") from error
+        for name in [name for name in self._kept if self._last[name] <= index]:
+            del self._kept[name]
+
+    def _after(self, step: PostStep, v: NDArray[np.int64], index: int) -> NDArray[np.int64]:
+        match step:
+            case Bias():
+                return post.add_bias(v, step.bias)
+            case FixedPoint():
+                return post.fixed_point(v, step.multiplier, step.bias, step.shift)
+            case AddShortcut():
+                return post.add_shortcut(v, self._kept[step.source], step.stride, step.pad_before, step.pad_after)
+            case Clamp():
+                return post.clamp(v, step.low, step.high)
+            case SumPool():
+                return post.sum_pool(v, step.kernel, step.stride)
+            case MaxPool():
+                return post.max_pool(v, step.kernel, step.stride, step.padding)
+            case SaveShortcut():
+                post.check_width(v, step.bits, step.signed, step.name)
+                self._keep(step.name, v, index)
+            case Requantise():
+                if self._last.get(step.name, -1) > index:
+                    self._keep(step.name, post.requantise(v, step.threshold, step.direction, step.base), index)
+            case Logits():
+                self.logits[step.name] = v
+        return v
+
+    def _keep(self, name: str, value: NDArray[np.int64], index: int) -> None:
+        if self._last.get(name, -1) >= index:  # else nobody reads it
+            self._kept[name] = value
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A network run on a trace's images: logits by name, int64 [N, K, P, Q], and where it left the recording.
+
+    `mismatches` holds, for each layer whose recorded codes are not those computed, the first difference.
+    """
+
+    logits: dict[str, NDArray[np.int64]]
+    mismatches: tuple[Mismatch, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Tell whether every computed activation is the recorded one."""
+        return not self.mismatches
+
+
+def infer(trace: Trace, engine: Engine = fast_engine) -> Inference:
+    """Run the network of `trace` from its input codes to its logits, comparing each activation to the recorded one.
+
+    Only boundaries (layers without an input name) read recorded codes; every other layer reads what was computed
+    before it, even where the recording differs. One layer's recorded tensors are in memory at a time.
+    Raises InputError for tensors that cannot be read or post steps that overflow.
+    """
+    chain = Chain(trace.layers)
+    mismatches = []
+    for index, layer in enumerate(trace.layers):
+        recorded = trace.tensors(index).activation
+        codes = chain.codes_for(index)
+        if codes is not None:
+            found = first_code_mismatch(layer, recorded, codes)
+            mismatches += [found] if found else []
+        chain.follow(index, engine(layer, recorded if codes is None else codes).output)
+    return Inference(chain.logits, tuple(mismatches))
+
+
+def first_code_mismatch(layer: Layer, recorded: NDArray[np.int16], computed: NDArray[np.int16]) -> Mismatch | None:
+    """Return the first code, in C order, in which a layer's recorded activation differs from the computed one."""
+    differs = recorded != computed
+    if not differs.any():
+        return None
+    where = tuple(int(i) for i in np.unravel_index(int(differs.argmax()), differs.shape))
+    return Mismatch("post steps", layer.name, "codes", where, int(recorded[where]), int(computed[where]))

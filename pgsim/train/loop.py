@@ -151,17 +151,27 @@ class Run:
     def start(self, data: Path) -> None:
         """Begin from the float weights: clips, batch norm and thresholds calibrated on the first training images."""
         start_from_float(self.net, data / self.recipe.float_weights)
-        self.net.reset_counts()
-        codes = as_tensor(image_codes(self.train.pixels[:CALIBRATION_IMAGES]))
-        start_clips(self.net, codes)
-        start_thresholds(self.net, codes, self.recipe.start_sparsity, self.recipe.start_scope)
+        start_clips(self.net, self._calibration_codes())
+        self._place_thresholds(self.recipe.start_sparsity)
         recalibrate_batch_norm(self.net, self._plain_batches(EPOCH_BN_BATCHES))
-        start_thresholds(self.net, codes, self.recipe.start_sparsity, self.recipe.start_scope)
+        self._place_thresholds(self.recipe.start_sparsity)
+        self.averaged.load_state_dict(self.net.state_dict())
+
+    def hold_sparsity(self) -> None:
+        """Set thresholds and targets anew where the recipe asks for it: between its first epochs."""
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        if position == 0 and 1 <= epoch <= self.recipe.hold_epochs:
+            self._place_thresholds(self.recipe.hold_sparsity)
+
+    def _place_thresholds(self, sparsity: float) -> None:
+        start_thresholds(self.net, self._calibration_codes(), sparsity, self.recipe.start_scope)
         for name, conv in self.net.gated_convs():
             delta = cast(Tensor, conv.delta).detach()
             wanted = self.recipe.delta_target
             self.targets[name] = delta.clone() if isinstance(wanted, str) else torch.full_like(delta, wanted)
-        self.averaged.load_state_dict(self.net.state_dict())
+
+    def _calibration_codes(self) -> Tensor:
+        return as_tensor(image_codes(self.train.pixels[:CALIBRATION_IMAGES]))
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe."""
@@ -194,6 +204,7 @@ class Run:
     def one_step(self) -> tuple[float, float]:
         """Take one optimiser step; return its loss and its accuracy on the batch."""
         recipe = self.recipe
+        self.hold_sparsity()
         batch = batch_of(self.train, recipe, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(recipe, self.step, self.steps)

@@ -29,6 +29,8 @@ class Recipe:
         delta_target: the penalty's target in real units, or "start": each threshold's own starting value.
         start_sparsity, start_scope: thresholds start at this quantile of the prediction outputs, pooled over the
             "network", a "layer" or a "channel".
+        hold_epochs, hold_sparsity: after each of the first `hold_epochs` epochs thresholds and penalty targets are set anew
+            to the `hold_sparsity` quantile, pooled in the same way; later they are only learned.
         teacher: npz in the data folder of the float network whose logits are distilled, or "" for none.
         distill_weight, temperature: share of the distillation loss in [0, 1], and its softmax temperature.
         views: how many fixed random views (crop, flip) each image has; epochs take them in turn, and the teacher's
@@ -53,6 +55,8 @@ class Recipe:
     delta_target: float | str
     start_sparsity: float
     start_scope: str
+    hold_epochs: int
+    hold_sparsity: float
     teacher: str
     distill_weight: float
     temperature: float
@@ -79,8 +83,8 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, object]:
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 _POSITIVE = ("epochs", "batch_size", "learning_rate", "temperature")
-_NOT_NEGATIVE = ("views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
-_SHARES = ("momentum", "start_sparsity", "distill_weight", "ema_decay")
+_NOT_NEGATIVE = ("hold_epochs", "views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
+_SHARES = ("hold_sparsity", "momentum", "start_sparsity", "distill_weight", "ema_decay")
 
 
 def parse_recipe(text: str, where: str) -> Recipe:

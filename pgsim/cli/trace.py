@@ -1,0 +1,77 @@
+"""pgsim trace: turn a trained network into a trace of integers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pgsim.errors import InputError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--checkpoint", metavar="CKPT", required=True, help="checkpoint (.pt) or weights (.npz) of pgsim train")
+    parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz")
+    parser.add_argument("--images", metavar="N", type=int, default=8, help="first N images of the test set (default: 8)")
+    parser.add_argument("-o", "--output", metavar="OUT.npz", required=True, help="the trace to write")
+    parser.add_argument("--evaluate", metavar="M", type=int, help="measure accuracy on the first M test images (default: all)")
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure the network on the test set and write the trace; return 0."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    try:
+        from pgsim.train import loop
+    except ModuleNotFoundError as error:
+        raise InputError(f"pgsim trace must have torch installed (pip install 'pgsim[train]'), not lack {error.name}") from None
+    from importlib.metadata import PackageNotFoundError, version
+
+    from pgsim.io.trace import write_trace
+    from pgsim.train.data import TEST_FILE, image_codes, read_test
+    from pgsim.train.evaluate import measure
+    from pgsim.train.export import build_trace
+    from pgsim.train.frozen import freeze
+    from pgsim.train.recipe import recipe_text
+    from pgsim.train.weights import read_network
+
+    if args.threads < 1:
+        raise InputError(f"--threads must be 1 or more, not {args.threads}")
+    net, recipe, history = read_network(Path(args.checkpoint))
+    test = read_test(Path(args.data))
+    if not 1 <= args.images <= len(test):
+        raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
+    count = len(test) if args.evaluate is None else args.evaluate
+    if not 1 <= count <= len(test):
+        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    loop.prepare_process(args.threads)
+    frozen = freeze(net)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("test set", total=count)
+        report = measure(net, frozen, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
+    try:
+        made_by = f"pgsim {version('pgsim')}"
+    except PackageNotFoundError:
+        made_by = "pgsim (not installed)"
+    info = {
+        "model": "resnet20",
+        "dataset": f"CIFAR-10 test ({TEST_FILE})",
+        "samples": list(range(args.images)),
+        "labels": test.labels[: args.images].tolist(),
+        "recipe": recipe_text(recipe),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "made_by": made_by,
+        "training": history,
+        **report.as_info(),
+    }
+    write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
+    print(
+        f"{args.output}: top-1 {report.top1:.2f} % of {report.images}, sparsity {100 * report.sparsity:.2f} %"
+        f" ({100 * report.mac_sparsity:.2f} % by MACs), float32 labels differ on {len(report.differing)}",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,118 @@
+"""Measure a trained network on a labelled set: accuracy and sparsity of the integer network, and where floats differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pgsim.train.data import Images, as_tensor, image_codes
+from pgsim.train.exact import run_exact
+from pgsim.train.frozen import FrozenConv, FrozenNet
+from pgsim.train.network import PGResNet20
+
+BATCH = 250
+IMAGE_SIZE = 32
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """A gated layer's counts over the set: outputs, those updated, and MACs of one output."""
+
+    name: str
+    outputs: int
+    updated: int
+    macs_per_output: int
+
+    @property
+    def sparsity(self) -> float:
+        """Share of outputs with mask 0."""
+        return 1.0 - self.updated / self.outputs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured on a set.
+
+    Attributes:
+        images, right: size of the set and labels that the integer network gets right.
+        layers: each gated layer's counts.
+        differing: ascending indices of images whose label differs between the integer network and the float32
+            fake-quantised one (running batch-norm statistics, residual stream in float).
+        float_right: labels that the float32 fake-quantised network gets right.
+    """
+
+    images: int
+    right: int
+    layers: tuple[LayerSparsity, ...]
+    differing: tuple[int, ...]
+    float_right: int
+
+    @property
+    def top1(self) -> float:
+        """Accuracy of the integer network in percent."""
+        return 100.0 * self.right / self.images
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the gated layers' outputs with mask 0, counted over all outputs (as the paper prints it)."""
+        return 1.0 - sum(x.updated for x in self.layers) / sum(x.outputs for x in self.layers)
+
+    @property
+    def mac_sparsity(self) -> float:
+        """The same share weighted by MACs: the part of the update phase's MACs that is skipped."""
+        total = sum(x.outputs * x.macs_per_output for x in self.layers)
+        return 1.0 - sum(x.updated * x.macs_per_output for x in self.layers) / total
+
+    def as_info(self) -> dict[str, object]:
+        """Return the report as plain values for a trace's metadata; sparsities in percent."""
+        return {
+            "top1": round(self.top1, 4),
+            "sparsity_percent": round(100 * self.sparsity, 3),
+            "mac_sparsity_percent": round(100 * self.mac_sparsity, 3),
+            "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.layers},
+            "evaluated_images": self.images,
+            "float32_top1": round(100.0 * self.float_right / self.images, 4),
+            "float32_label_differences": {"count": len(self.differing), "images": list(self.differing)},
+        }
+
+
+def labels_of(logits: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return the first largest logit's class of each row, int64 [N]."""
+    return np.argmax(logits, axis=1)
+
+
+@torch.no_grad()
+def measure(net: PGResNet20, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None) -> Report:
+    """Run every image through the integer network and the float32 fake-quantised one; `report` takes images done."""
+    net.eval()
+    gated = [c for c in frozen.convs if c.threshold is not None]
+    updated, outputs = np.zeros(len(gated), np.int64), np.zeros(len(gated), np.int64)
+    exact: list[NDArray[np.int64]] = []
+    floats: list[NDArray[np.int64]] = []
+    for start in range(0, len(images), BATCH):
+        codes = image_codes(images.pixels[start : start + BATCH])
+        run = run_exact(frozen, codes)
+        updated += np.array(run.updated, np.int64)
+        outputs += np.array(run.outputs, np.int64)
+        exact.append(labels_of(run.logits))
+        floats.append(labels_of(net(as_tensor(codes)).numpy()))
+        report(start + len(codes))
+    integer_labels, float_labels = np.concatenate(exact), np.concatenate(floats)
+    layers = (
+        LayerSparsity(c.name, int(n), int(u), _macs_per_output(c)) for c, n, u in zip(gated, outputs, updated, strict=True)
+    )
+    return Report(
+        images=len(images),
+        right=int((integer_labels == images.labels).sum()),
+        layers=tuple(layers),
+        differing=tuple(np.flatnonzero(integer_labels != float_labels).tolist()),
+        float_right=int((float_labels == images.labels).sum()),
+    )
+
+
+def _macs_per_output(conv: FrozenConv) -> int:
+    return int(np.prod(conv.weight.shape[1:]))

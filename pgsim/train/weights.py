@@ -1,0 +1,59 @@
+"""Keep a trained network's weights as an npz (no pickle) beside the recipe that made them, and read either kind back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pgsim.errors import InputError
+from pgsim.train.checkpoint import load_checkpoint
+from pgsim.train.data import open_npz
+from pgsim.train.loop import build_network
+from pgsim.train.network import PGResNet20
+from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
+
+FORMAT = "pgsim-weights-1"
+SKIPPED = "num_batches_tracked"
+
+
+def save_weights(path: Path, net: PGResNet20, recipe: Recipe, history: dict[str, Any]) -> None:
+    """Write float32 master weights, batch norm, clips and thresholds under their PyTorch names, and `meta` (JSON)."""
+    arrays = {n: t.detach().numpy() for n, t in net.state_dict().items() if not n.endswith(SKIPPED)}
+    meta = json.dumps({"format": FORMAT, "recipe": recipe_text(recipe), "history": history}, sort_keys=True)
+    np.savez_compressed(path, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+
+
+def read_network(path: Path) -> tuple[PGResNet20, Recipe, dict[str, Any]]:
+    """Read a trained network from a checkpoint (.pt) or from weights (.npz).
+
+    Returns:
+        The averaged network in evaluation mode, its recipe, and what is known of its training (`step`, `finished`).
+    """
+    if path.suffix != ".npz":
+        state = load_checkpoint(path)
+        net = build_network(state.recipe)
+        net.load_state_dict(state.averaged)
+        return net.eval(), state.recipe, {"step": state.step, "finished": state.finished}
+    arrays = open_npz(path)
+    if "meta" not in arrays:
+        raise InputError(f"{path} must hold weights of pgsim train (an array 'meta'), not another npz")
+    try:
+        meta = json.loads(arrays.pop("meta").tobytes())
+        recipe, history = parse_recipe(meta["recipe"], str(path)), meta["history"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: meta must be the JSON that pgsim train writes, not something else") from None
+    net = build_network(recipe)
+    state_dict = net.state_dict()
+    wanted = {n for n in state_dict if not n.endswith(SKIPPED)}
+    if set(arrays) != wanted:
+        odd = sorted(set(arrays) ^ wanted)[0]
+        raise InputError(f"{path} must hold exactly the arrays of {recipe.name}, not differ in {odd!r}")
+    for name in wanted:
+        if arrays[name].shape != tuple(state_dict[name].shape):
+            raise InputError(f"{path}: {name} must be {list(state_dict[name].shape)}, not {list(arrays[name].shape)}")
+        state_dict[name].copy_(torch.from_numpy(arrays[name].astype(np.float32)))
+    return net.eval(), recipe, history

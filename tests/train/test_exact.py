@@ -1,0 +1,125 @@
+"""The integer network: torch's exact run, the exported thresholds and a plain reference compute the same integers."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from pgsim.train.exact import float_type, run_exact  # noqa: E402
+from pgsim.train.export import build_trace, integer_layers  # noqa: E402
+from pgsim.train.frozen import FrozenNet, ToCodes, codes_of_accumulator, freeze  # noqa: E402
+from pgsim.train.network import Block, PGResNet20  # noqa: E402
+from pgsim.train.thresholds import accumulator_range, bisect_thresholds  # noqa: E402
+from torch import nn  # noqa: E402
+
+from tests.train.reference_network import run_network  # noqa: E402
+
+
+def random_network(act_bits: int, pred_bits: int, gating: str, seed: int) -> PGResNet20:
+    """A network whose norms, clips and thresholds are random, with negative and zero gammas among them."""
+    torch.manual_seed(seed)
+    net = PGResNet20(act_bits, pred_bits, gating)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.normal_(0.6, 0.6)
+                module.weight[0] = 0.0
+                module.bias.normal_(0.3, 0.3)
+                module.running_mean.normal_(0.0, 0.2)
+                module.running_var.uniform_(0.5, 2.0)
+        for _, pact in net.pacts():
+            pact.alpha.fill_(float(torch.rand(()) * 2 + 0.5))
+        for _, conv in net.gated_convs():
+            cast(torch.Tensor, conv.delta).normal_(0.3, 0.4)
+        net.classifier.bias.normal_()
+    return net.eval()
+
+
+def random_codes(images: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-127, 128, (images, 3, 32, 32)).astype(np.int8)
+
+
+@pytest.mark.parametrize(
+    ("act_bits", "pred_bits", "gating"), [(3, 2, "release"), (4, 3, "release"), (3, 2, "all"), (2, 1, "all"), (8, 4, "release")]
+)
+def test_exact_run_exported_layers_and_plain_reference_agree_on_every_integer(
+    act_bits: int, pred_bits: int, gating: str
+) -> None:
+    frozen = freeze(random_network(act_bits, pred_bits, gating, seed=act_bits))
+    codes = random_codes(2, 1)
+    run = run_exact(frozen, codes, keep=True)
+    logits, outputs, masks = run_network(integer_layers(frozen), codes.astype(np.int64))
+    assert len(outputs) == len(run.layers) == 20
+    for layer, expected in zip(run.layers, outputs, strict=True):
+        np.testing.assert_array_equal(layer.output, expected, strict=True)
+    found = [layer.mask for layer in run.layers if layer.mask is not None]
+    assert len(found) == (18 if gating == "all" else 9)
+    for mask, expected in zip(found, masks, strict=True):
+        np.testing.assert_array_equal(mask, expected.astype(bool))
+    assert any(mask.any() and not mask.all() for mask in found)
+    np.testing.assert_array_equal(run.logits, logits, strict=True)
+    assert len(np.unique(run.logits)) > 2
+
+
+def test_the_integer_network_follows_the_float_one() -> None:
+    net = random_network(8, 4, "release", seed=5)
+    frozen = freeze(net)
+    codes = random_codes(4, 2)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(codes).float()).numpy()
+    logits = run_exact(frozen, codes).logits * frozen.logit_scale
+    assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_thresholds_equal_the_float64_function_on_every_reachable_accumulator() -> None:
+    slope = np.array([0.011, -0.013, 0.0, 0.5, -1e-9])
+    offset = np.array([0.2, 1.0, 0.7, -3.0, 0.4])
+    tail = ToCodes(slope, offset, 1.7, 7)
+    span = np.arange(-500, 501)
+    for channel in range(5):
+        a, b = slope[channel : channel + 1, None], offset[channel : channel + 1, None]
+        sign = -1.0 if slope[channel] < 0 else 1.0
+        found = bisect_thresholds(
+            lambda v, a=a, b=b, sign=sign: codes_of_accumulator(sign * v, a, b, tail), np.array([-500]), np.array([500]), 7
+        )
+        counted = (sign * span[:, None] >= found).sum(1)
+        expected = codes_of_accumulator(span.astype(float)[None], a, b, tail)[0]
+        np.testing.assert_array_equal(counted, expected)
+
+
+def test_the_accumulator_range_is_reached_and_never_left() -> None:
+    weight = np.random.default_rng(0).integers(-127, 128, (3, 4, 3, 3)).astype(np.int8)
+    low, high = accumulator_range(weight, 0, 7)
+    for k in range(3):
+        best = np.where(weight[k] > 0, 7, 0).astype(np.int64)
+        assert (best * weight[k]).sum() == high[k]
+        assert ((7 - best) * weight[k]).sum() == low[k]
+
+
+def test_a_layer_that_could_pass_two_to_the_24_runs_in_float64() -> None:
+    weight = np.full((1, 64, 3, 3), 127, np.int8)
+    assert float_type(weight, 229) is torch.float32
+    assert float_type(weight, 230) is torch.float64
+
+
+def test_a_trace_records_what_the_exact_run_read_and_wrote() -> None:
+    frozen: FrozenNet = freeze(random_network(3, 2, "release", seed=9))
+    codes = random_codes(2, 3)
+    trace = build_trace(frozen, codes, {"model": "resnet20"})
+    run = run_exact(frozen, codes, keep=True)
+    assert [x.name for x in trace.layers][:3] == ["stem", "layer1.0.conv1", "layer1.0.conv2"]
+    for index, expected in enumerate(run.layers):
+        tensors = trace.tensors(index)
+        np.testing.assert_array_equal(tensors.activation, expected.codes, strict=True)
+        np.testing.assert_array_equal(tensors.output, expected.output, strict=True)
+
+
+def test_blocks_widen_by_zero_channels_on_both_sides() -> None:
+    block = cast(Block, PGResNet20(3, 2, "release").blocks[3])
+    short = block.shortcut(torch.ones(1, 16, 4, 4))
+    assert short.shape == (1, 32, 2, 2)
+    assert short[0, :, 0, 0].tolist() == [0.0] * 8 + [1.0] * 16 + [0.0] * 8

@@ -1,0 +1,22 @@
+"""Progress on standard error, and only where a person looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def steps(task: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar of `total` steps while the block runs; call what is yielded after each with what was done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(task, total=total)
+        yield lambda done: progress.update(bar, advance=1, description=f"{task} {done}")

@@ -1,0 +1,26 @@
+"""The options that every command with a trace file has."""
+
+from __future__ import annotations
+
+import argparse
+
+DEFAULT_MAX_BYTES = 4 << 30  # pgsim.io.npz.DEFAULT_MAX_BYTES, not imported for the sake of `pgsim --help`
+
+
+def add_trace_options(parser: argparse.ArgumentParser, what: str = "the trace (.npz)") -> None:
+    """Add FILE and --max-bytes to `parser`."""
+    parser.add_argument("file", metavar="FILE", help=what)
+    parser.add_argument(
+        "--max-bytes",
+        metavar="N",
+        type=positive_integer,
+        default=DEFAULT_MAX_BYTES,
+        help="refuse a trace that expands past N bytes (default: 4 GiB)",
+    )
+
+
+def positive_integer(text: str) -> int:
+    """Return a decimal integer above 0; what argparse calls for an option's text."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)

@@ -1,0 +1,96 @@
+"""Recompute a trace: every recorded output and mask by the scalar reference and by the fast kernels."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pgsim.cli.trace_options import add_trace_options
+
+if TYPE_CHECKING:
+    from pgsim.model.verify import LayerCheck, Verification
+    from pgsim.workload.trace import Trace
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_trace_options(parser)
+    parser.add_argument("--no-digest", action="store_true", help="leave seal and SHA-256 digests unchecked")
+    parser.add_argument(
+        "--engine", choices=("reference", "fast", "all"), default="all", help="what recomputes (default: all)"
+    )
+    parser.add_argument("--layers", metavar="NAME", nargs="+", help="verify these layers only (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Report container, digests and recomputation apart; return 0 where all are right, 1 where one is not.
+
+    Raises InputError for a file that is no trace or cannot be read.
+    """
+    from pgsim.errors import InputError
+    from pgsim.io.strict import show, show_path
+    from pgsim.io.trace import check_seal, digest_faults, load_trace, trace_file
+
+    trace = load_trace(args.file, max_bytes=args.max_bytes, digests=False)
+    unknown = sorted(set(args.layers or ()) - {layer.name for layer in trace.layers})
+    if unknown:
+        listed = f"; list them with pgsim info {show_path(args.file)}"
+        raise InputError(f"--layers must name layers of the trace, not {show(unknown[0])}{listed}")
+    npz = trace_file(trace).npz
+    print(npz.shown)
+    seal = None
+    if trace_file(trace).sealed and not args.no_digest:
+        try:
+            check_seal(trace)
+        except InputError as error:
+            seal = str(error)
+    state = ("seal not checked" if args.no_digest else "sealed") if trace_file(trace).sealed else "no seal"
+    print(f"container      {seal or f'ok: {len(npz.members)} members, {npz.file_bytes:,} bytes, {state}'}")
+    faults = [] if args.no_digest else digest_faults(trace)
+    print(f"digests        {_digest_words(faults, len(npz.members) - 1, args.no_digest)}")
+    for fault in faults[1:]:
+        print(f"               {fault}")
+    verification = _recompute(trace, args, npz.shown)
+    print(f"recomputation  {_recomputation_words(verification)}")
+    return 0 if seal is None and not faults and verification.equal else 1
+
+
+def _digest_words(faults: list[str], arrays: int, skipped: bool) -> str:
+    if skipped:
+        return "not checked"
+    return faults[0] if faults else f"ok: {arrays} arrays have their SHA-256"
+
+
+def _recompute(trace: Trace, args: argparse.Namespace, shown: str) -> Verification:
+    from pgsim.cli.progress import steps
+    from pgsim.errors import InputError
+    from pgsim.model.inference import ENGINES
+    from pgsim.model.verify import verify_trace
+
+    engines = {name: engine for name, engine in ENGINES.items() if args.engine in (name, "all")}
+    with steps("verify", len(args.layers or trace.layers)) as advance:
+        done: Callable[[LayerCheck], None] = lambda check: advance(check.layer)  # noqa: E731 - typed
+        try:
+            return verify_trace(trace, engines=engines, layers=args.layers, done=done)
+        except InputError as error:  # the model knows no file
+            raise error if str(error).startswith(shown) else InputError(f"{shown}: {error}") from error
+
+
+def _recomputation_words(verification: Verification) -> str:
+    layers = verification.layers
+    if not verification.equal:
+        wrong = sum(layer.wrong for layer in layers) + (verification.predictions is not None)
+        places = sum(layer.wrong > 0 for layer in layers) + (verification.predictions is not None)
+        return f"{wrong:,} integers differ in {places} of {len(layers)} layers; the first:\n{verification.first}"
+    outputs, masks = sum(layer.outputs for layer in layers), sum(layer.masks for layer in layers)
+    engines = " and ".join(layers[0].engines)
+    words = f"ok: {len(layers)} layers, {outputs:,} outputs and {masks:,} mask bits equal by {engines}"
+    if not verification.chained:
+        return f"{words}; post steps not followed (--layers)"
+    words += f"; {sum(layer.codes for layer in layers):,} codes by the post steps"
+    thresholds = sum(layer.thresholds for layer in layers)
+    words += f"; {thresholds} thresholds by delta" if thresholds else ""
+    if verification.correct is not None:
+        words += f"; {verification.correct} of {verification.images} images classified right"
+    return words

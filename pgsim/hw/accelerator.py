@@ -200,9 +200,6 @@ class Accelerator:
             raise FieldError("cooperative", f"must be false for organisation {organisation}; only decoupled has it")
         if self.organisation is Organisation.DENSE and self.gate is not GateSource.TRACE:
             raise FieldError("gate", f"must be trace for organisation dense, which has no gate, not {self.gate.value}")
-        if self.organisation is Organisation.GATED_FUSED and self.array.act_bits is not None:
-            problem = "must be trace for organisation gated_fused, whose two parts take h and l bits"
-            raise FieldError("array.act_bits", f"{problem}, not {self.array.act_bits}")
         if self.update is not None:
             check_lanes("update_array", self.update.groups * self.update.lanes * self.array.multipliers)
 

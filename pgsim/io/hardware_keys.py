@@ -13,7 +13,7 @@ FORMAT_KEY = "pgsim_hw"
 FORMAT_VERSION = 1
 
 _BIT = ("bit", Fraction(1))
-_SIZES = (_BIT, ("B", Fraction(8)), ("KiB", Fraction(8 * 1024)), ("MiB", Fraction(8 * 1024**2)))
+SIZES = (_BIT, ("B", Fraction(8)), ("KiB", Fraction(8 * 1024)), ("MiB", Fraction(8 * 1024**2)))
 _FREQUENCIES = (("MHz", Fraction(1)), ("Hz", Fraction(1, 10**6)), ("kHz", Fraction(1, 1000)), ("GHz", Fraction(1000)))
 
 
@@ -22,7 +22,7 @@ def _number(key: str, word: str = "") -> Number:
 
 
 def _size(key: str) -> Quantity:
-    return Quantity("a size", _SIZES, RANGES[key])
+    return Quantity("a size", SIZES, RANGES[key])
 
 
 def _buffer(name: str, about: str, absent: bool = False) -> Key:

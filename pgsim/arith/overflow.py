@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pgsim.arith import fast
 from pgsim.arith.formats import Encoding, GatePolicy
-from pgsim.arith.reference import GatedValues, check_threshold
+from pgsim.arith.reference import GatedValues, check_threshold, contiguous_int64
 from pgsim.arith.split import split
 from pgsim.arith.window import Window, output_shape
 from pgsim.errors import OverflowDetected
@@ -76,9 +76,9 @@ def reachable(weight: NDArray[Any], low_code: int, high_code: int) -> tuple[NDAr
     """
     if not low_code <= 0 <= high_code:
         raise ValueError(f"0 must be a code: low_code <= 0 <= high_code, not {low_code} .. {high_code}")
-    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
-    positive = np.maximum(flat, 0).sum(axis=1)
-    negative = np.minimum(flat, 0).sum(axis=1)
+    axes = tuple(range(1, weight.ndim))
+    positive = np.maximum(weight, 0).sum(axis=axes, dtype=np.int64)
+    negative = np.minimum(weight, 0).sum(axis=axes, dtype=np.int64)
     return positive * low_code + negative * high_code, positive * high_code + negative * low_code
 
 
@@ -268,10 +268,10 @@ def walk(
     first, extremes = np.zeros(7, np.int64), np.zeros(2, np.int64)
     gated = q_l is not None
     loops(
-        _int64(q_h),
-        _int64(q_h if q_l is None else q_l),
-        _int64(weight),
-        threshold,
+        contiguous_int64(q_h),
+        contiguous_int64(q_h if q_l is None else q_l),
+        contiguous_int64(weight),
+        contiguous_int64(threshold),
         window.stride,
         window.padding,
         window.dilation,
@@ -308,7 +308,3 @@ def _range_with_zero(codes: NDArray[Any]) -> tuple[int, int]:
     if codes.size == 0:
         return 0, 0
     return min(int(codes.min()), 0), max(int(codes.max()), 0)
-
-
-def _int64(array: NDArray[Any]) -> NDArray[np.int64]:
-    return np.ascontiguousarray(array, dtype=np.int64)

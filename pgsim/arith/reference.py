@@ -124,8 +124,9 @@ def dense_layer(
     `loops` runs it: `dense_loops`, compiled, or `dense_loops.py_func`, interpreted.
     """
     a = np.zeros(output_shape(activation, weight, window), np.int64)
-    group_in, group_out = weight.shape[1], weight.shape[0] // window.groups
-    loops(_int64(activation), _int64(weight), window.stride, window.padding, window.dilation, group_in, group_out, a)
+    operands = (contiguous_int64(activation), contiguous_int64(weight))
+    channels = (weight.shape[1], weight.shape[0] // window.groups)
+    loops(*operands, window.stride, window.padding, window.dilation, *channels, a)
     return a
 
 
@@ -152,11 +153,10 @@ def gated_layer(
     q_h, q_l = split(activation, encoding, bits, pred_bits)
     a_h, a_l, a = (np.zeros(shape, np.int64) for _ in range(3))
     mask = np.zeros(shape, np.bool_)
-    group_in, group_out = weight.shape[1], weight.shape[0] // window.groups
-    geometry = (window.stride, window.padding, window.dilation, group_in, group_out)
-    keep = policy is GatePolicy.KEEP
-    gate = (bits - pred_bits, keep)
-    loops(_int64(q_h), _int64(q_l), _int64(weight), threshold, *geometry, *gate, a_h, a_l, mask, a)
+    operands = (contiguous_int64(array) for array in (q_h, q_l, weight, threshold))
+    channels = (weight.shape[1], weight.shape[0] // window.groups)
+    gate = (bits - pred_bits, policy is GatePolicy.KEEP)
+    loops(*operands, window.stride, window.padding, window.dilation, *channels, *gate, a_h, a_l, mask, a)
     return GatedValues(a_h, a_l, mask, a)
 
 
@@ -166,5 +166,6 @@ def check_threshold(threshold: NDArray[np.int64], weight: NDArray[Any]) -> None:
         raise ValueError(f"threshold must be int64 [{weight.shape[0]}], not {threshold.dtype} {threshold.shape}")
 
 
-def _int64(array: NDArray[Any]) -> NDArray[np.int64]:
-    return np.ascontiguousarray(array, dtype=np.int64)
+def contiguous_int64(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a copy of an integer array as C-ordered, writable int64: the one type that the loops compile for."""
+    return np.array(array, dtype=np.int64, order="C")

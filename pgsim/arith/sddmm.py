@@ -50,10 +50,11 @@ def update_sums(
     rows = padded(codes, window, np.int16).transpose(0, 2, 3, 1)
     channels = rows.shape[3]
     rows = np.ascontiguousarray(rows).reshape(rows.shape[0], rows.shape[1], -1)
-    taps = np.ascontiguousarray(weight.transpose(0, 2, 3, 1), dtype=np.int16)
+    taps = np.array(weight.transpose(0, 2, 3, 1), dtype=np.int16, order="C")
     taps = taps.reshape(out_channels, taps_high, runs, length)
+    wanted = np.array(mask, order="C")  # copies, C-ordered and writable: the one type that the kernel compiles for
     group_out = out_channels // window.groups
-    _kernel(rows, taps, np.ascontiguousarray(mask), channels, window.stride, window.dilation, group_in, group_out, sums)
+    _kernel(rows, taps, wanted, channels, window.stride, window.dilation, group_in, group_out, sums)
     return sums
 
 

@@ -19,6 +19,8 @@ from pgsim.workload.layer import Geometry, LayerKind
 
 from .drawn import SPLITS, DrawnLayer, examples, layers
 
+WIDE = overflow.Accumulator(psum_bits=48, word=2)
+
 
 def masked_dense(*layer: Any) -> GatedValues:
     """The fast path with the update phase as dense sums under the mask."""
@@ -35,14 +37,7 @@ def walked(*layer: Any) -> GatedValues:
     """Accumulators that are wide enough, step by step."""
     activation, weight, window, encoding, bits, pred_bits, threshold, policy = layer
     q_h, q_l = split(activation, encoding, bits, pred_bits)
-    accumulator = overflow.Accumulator(psum_bits=48, word=2)
-    return overflow.walk(q_h, q_l, weight, window, threshold, bits - pred_bits, policy, accumulator, "layer")
-
-
-def proved(*layer: Any) -> GatedValues:
-    """Accumulators that are proved to be wide enough."""
-    accumulator = overflow.Accumulator(psum_bits=48, word=2)
-    return overflow.gated_layer(*layer, accumulator=accumulator, layer_name="layer")
+    return overflow.walk(q_h, q_l, weight, window, threshold, bits - pred_bits, policy, WIDE, "layer")
 
 
 interpreted = partial(reference.gated_layer, loops=reference.gated_loops.py_func)
@@ -52,13 +47,13 @@ GATED: dict[str, Callable[..., GatedValues]] = {
     "fast": fast.gated_layer,
     "masked dense": masked_dense,
     "walked": walked,
-    "proved": proved,
+    "proved": partial(overflow.gated_layer, accumulator=WIDE, layer_name="layer"),
 }
 DENSE: dict[str, Callable[..., NDArray[np.int64]]] = {
     "interpreted": partial(reference.dense_layer, loops=reference.dense_loops.py_func),
     "compiled": reference.dense_layer,
     "fast": fast.dense_layer,
-    "proved": partial(overflow.dense_layer, accumulator=overflow.Accumulator(psum_bits=48, word=2), layer_name="layer"),
+    "proved": partial(overflow.dense_layer, accumulator=WIDE, layer_name="layer"),
 }
 gated_engines = pytest.mark.parametrize("engine", GATED.values(), ids=GATED.keys())
 dense_engines = pytest.mark.parametrize("engine", DENSE.values(), ids=DENSE.keys())

@@ -13,13 +13,15 @@ from pgsim.arith.split import join, plane_formats, split, split_code
 from .drawn import SPLITS
 
 
-def scalar_split(codes: NDArray[Any], encoding: Encoding, bits: int, pred_bits: int) -> tuple[Any, Any]:
+def scalar_split(
+    codes: NDArray[Any], encoding: Encoding, bits: int, pred_bits: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """`split_code` one element at a time."""
     planes = np.array([split_code(int(code), encoding, bits, pred_bits) for code in codes.flat], codes.dtype)
     return planes[:, 0].reshape(codes.shape), planes[:, 1].reshape(codes.shape)
 
 
-def int_split(codes: NDArray[Any], encoding: Encoding, bits: int, pred_bits: int) -> tuple[Any, Any]:
+def int_split(codes: NDArray[Any], encoding: Encoding, bits: int, pred_bits: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """`split` of python ints."""
     planes = np.array([split(int(code), encoding, bits, pred_bits) for code in codes.flat], codes.dtype)
     return planes[:, 0].reshape(codes.shape), planes[:, 1].reshape(codes.shape)
@@ -27,7 +29,7 @@ def int_split(codes: NDArray[Any], encoding: Encoding, bits: int, pred_bits: int
 
 engines = pytest.mark.parametrize("engine", [split, scalar_split, int_split])
 splits = pytest.mark.parametrize(("encoding", "bits", "pred_bits"), SPLITS)
-Engine = Callable[..., tuple[Any, Any]]
+Engine = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
 
 
 def every_code(encoding: Encoding, bits: int, dtype: type[np.generic] = np.int16) -> NDArray[Any]:
@@ -41,7 +43,6 @@ def test_joining_the_planes_gives_back_every_code(
     engine: Engine, encoding: Encoding, bits: int, pred_bits: int
 ) -> None:
     codes = every_code(encoding, bits)
-    joined: NDArray[Any]
     q_h, q_l = engine(codes, encoding, bits, pred_bits)
     joined = join(q_h, q_l, bits - pred_bits)
     assert (q_h.dtype, q_l.dtype, joined.dtype) == (codes.dtype,) * 3

@@ -34,16 +34,16 @@ def run_fast(job: Job) -> Timing:
     histogram = np.zeros(job.queue_depth + 1, dtype=np.int64)
     tile_start, tile_transfer = np.empty(s.tiles, dtype=np.int64), np.empty(s.tiles, dtype=np.int64)
     segment_done = np.empty(s.segments, dtype=np.int64)
-    launches = np.empty((entries, 6), dtype=np.int64)
+    launches, pushes = np.empty((entries, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
     kernel = (g.out_width, g.kernel[1], *g.stride, g.padding[0], g.padding[2], *g.dilation, g.in_height, g.in_width)
     groups_of_columns = (g.group_out_channels, g.groups)
     sizes = (job.columns, job.groups if gated else 0, job.lanes, job.queue_depth, job.banks)
-    counters = _run(
+    counters, array_log = _run(
         mask, gated, job.tile_cycles, job.second_cycles, s.steps, s.words, s.passes.update, sizes, kernel, groups_of_columns,
         job.channel_bits, job.channel_latency,
         s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles, s.segment_pixels,
         s.segment_read_bits, s.segment_write_bits, s.tile_segment, s.tile_first_pixel, s.tile_pixels,
-        array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches,
+        array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches, pushes,
     )  # fmt: skip
     cycles, words, second_busy, read_cycles, write_cycles, launched = (int(value) for value in counters)
     if not gated:
@@ -62,7 +62,20 @@ def run_fast(job: Job) -> Timing:
         tile_transfer=tile_transfer,
         segment_done=segment_done,
         launches=launches[:launched].copy(),
+        pushes=pushes,
+        array_log=array_log,
     )
+
+
+@njit(cache=True)
+def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
+    """Append a row to a log that grows."""
+    if logged == len(array_log):
+        longer = np.empty((2 * logged, 2), dtype=np.int64)
+        longer[:logged] = array_log
+        array_log = longer
+    array_log[logged, 0], array_log[logged, 1] = cycle, cause
+    return array_log, logged + 1
 
 
 @njit(cache=True)
@@ -71,9 +84,9 @@ def _run(
     channel_bits, channel_latency,
     segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles, segment_pixels,
     segment_read_bits, segment_write_bits, tile_segment, tile_first_pixel, tile_pixels,
-    array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches,
+    array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches, pushes,
 ):  # type: ignore[no-untyped-def] # fmt: skip
-    """Fill the output arrays; return (cycles, LSB words, LSB-part cycles, channel read and write cycles, launches).
+    """Fill the output arrays; return (cycles, LSB words, LSB-part cycles, channel read and write cycles, launches) and the log.
 
     mask uint8 [N, K, P*Q] ([0, 0, 0] where not gated); every other array int64 as in Schedule and Timing. Invariant: at the
     top of the loop all state is that of the start of `cycle`. The order of groups, lanes and columns is the contract's.
@@ -127,7 +140,8 @@ def _run(
     bank_pixel = np.zeros(banks, dtype=np.int64)
     bank_word = np.zeros(banks, dtype=np.int64)
     last_served = columns - 1
-    launched = 0
+    launched = pushed = 0
+    array_log, logged, last_cause = np.empty((256, 2), dtype=np.int64), 0, -1
     words_read = second_busy = read_cycles = write_cycles = 0
 
     cycle = 0
@@ -315,6 +329,8 @@ def _run(
                         fifo_segment[column, tail] = segment
                         fifo_count[column] += 1
                         queued += 1
+                        pushes[pushed, 0], pushes[pushed, 1] = cycle, column
+                        pushed += 1
                     else:
                         if port_claimed[column] == cycle:
                             if refused == _DRAIN:
@@ -370,6 +386,9 @@ def _run(
             segment = tile_segment[next_tile]
             cause = _UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP
         array_causes[cause] += 1
+        if cause != last_cause:
+            array_log, logged = _log(array_log, logged, cycle, cause)
+            last_cause = cause
         cycle += 1
 
         # Skip the cycles up to the next event
@@ -380,7 +399,7 @@ def _run(
             until = free_at
         if array_tile >= 0 and array_spent < tile_cycles:
             until = min(until, cycle + tile_cycles - array_spent)
-        elif array_tile >= 0 and shadow_columns == 0 and second_tile < 0:
+        elif array_tile >= 0 and second_tile < 0 and (shadow_columns == 0 or second_cycles > 0):
             until = cycle  # full, and free to move on
         elif array_tile < 0 and next_tile < tiles:
             until = min(until, max(cycle, on_chip_at[tile_segment[next_tile]]))
@@ -395,15 +414,19 @@ def _run(
             continue
         skipped = until - cycle
         if array_tile >= 0 and array_spent < tile_cycles:
+            cause = _BUSY
             array_spent += skipped
-            array_causes[_BUSY] += skipped
         elif array_tile >= 0:
-            array_causes[_DRAIN] += skipped
+            cause = _DRAIN
         elif next_tile == tiles:
-            array_causes[_TAIL] += skipped
+            cause = _TAIL
         else:
             segment = tile_segment[next_tile]
-            array_causes[_UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP] += skipped
+            cause = _UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP
+        array_causes[cause] += skipped
+        if cause != last_cause:
+            array_log, logged = _log(array_log, logged, cycle, cause)
+            last_cause = cause
         if second_tile >= 0 and second_spent < second_cycles:
             second_spent += skipped
             second_busy += skipped
@@ -416,4 +439,4 @@ def _run(
                 histogram[fifo_count[column]] += skipped
             group_causes[_G_PARTIAL if queued > 0 else _G_STARVED if work_left else _G_TAIL] += groups * skipped
         cycle = until
-    return cycle, words_read, second_busy, read_cycles, write_cycles, launched
+    return (cycle, words_read, second_busy, read_cycles, write_cycles, launched), array_log[:logged].copy()

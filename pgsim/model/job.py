@@ -92,6 +92,8 @@ class Timing:
     tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it.
     segment_done int64 [S]: the cycle in which the segment's last output took its port.
     launches int64 [U, 6]: group, column, segment, entries, pop cycle, cycle of the last result, one row a launch in pop order.
+    pushes int64 [E, 2]: cycle and column of every entry that went into the queue, in order.
+    array_log int64 [X, 2]: cycle and ArrayCause, one row wherever the PE array's cause changes.
     """
 
     cycles: int
@@ -106,6 +108,8 @@ class Timing:
     tile_transfer: NDArray[np.int64]
     segment_done: NDArray[np.int64]
     launches: NDArray[np.int64]
+    pushes: NDArray[np.int64]
+    array_log: NDArray[np.int64]
 
     @property
     def queue_peak(self) -> int:

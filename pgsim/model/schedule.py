@@ -15,17 +15,21 @@ from pgsim.workload.layer import Geometry, Layer
 
 @dataclass(frozen=True)
 class Traffic:
-    """Where the layer's tensors are and how wide they are, as the residency plan decided.
+    """What the layer's tensors move, as the residency plan decided (pgsim.model.residency). Bits.
 
-    Bits are per image. `activation_bits` and `activation_lsb_bits` are what one input pixel (all channels) takes in each plane's
-    buffer, `output_bits_per_output` what one output writes off chip (0 where it stays), and so on.
+    `pixel_bits` and `pixel_lsb_bits` are what one input pixel, all channels, takes in the activation buffer (the MSB plane where
+    the planes are apart) and in the LSB plane's. `read_bits` (shortcuts) and `write_bits` (codes, shortcuts, results) go over the off-chip
+    channel for each image, in step with the outputs. The `free` figures are what resident tensors leave of each buffer; None: all of it.
     """
 
     input_off_chip: bool
-    pixel_bits: int  # bits of one input pixel over all channels in the activation buffer (the MSB plane if apart)
-    pixel_lsb_bits: int  # the same in the LSB plane's buffer; 0 where there is none
-    read_bits_per_output: int = 0  # shortcut bits that come from off chip with each output
-    write_bits_per_output: float = 0  # code and shortcut bits that each output sends off chip
+    pixel_bits: int
+    pixel_lsb_bits: int
+    read_bits: int = 0
+    write_bits: int = 0
+    activation_free: int | None = None
+    activation_lsb_free: int | None = None
+    output_free: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,28 +85,34 @@ def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic) -> int:
     """
     g, memory = layer.geometry, accelerator.memory
     columns = min(accelerator.array.columns, g.out_channels)
+    lsb = memory.activation_lsb.size_bits if memory.activation_lsb else 0
+    room = {
+        "activation": memory.activation.size_bits if traffic.activation_free is None else traffic.activation_free,
+        "activation_lsb": lsb if traffic.activation_lsb_free is None else traffic.activation_lsb_free,
+        "output": memory.output.size_bits if traffic.output_free is None else traffic.output_free,
+    }
 
-    def misfit(rows: int) -> tuple[str, int, int] | None:
-        most = max(input_rows(g, first, rows) for first in range(0, g.out_height, rows)) * g.in_width
-        needs = []
-        if traffic.input_off_chip:
-            needs.append(("memory.activation", most * traffic.pixel_bits, memory.activation.size_bits))
-            if memory.activation_lsb is not None:
-                needs.append(("memory.activation_lsb", most * traffic.pixel_lsb_bits, memory.activation_lsb.size_bits))
-        out = columns * rows * g.out_width * traffic.write_bits_per_output
-        if traffic.write_bits_per_output:
-            needs.append(("memory.output", int(np.ceil(out)), memory.output.size_bits))
-        return next(((key, need, size) for key, need, size in needs if 2 * need > size), None)
+    def misfit(rows: int) -> tuple[str, int] | None:
+        """The first buffer that two bands of `rows` output rows do not fit, and the bits they take."""
+        most = max(input_rows(g, first, min(rows, g.out_height - first)) for first in range(0, g.out_height, rows))
+        pixels = most * g.in_width if traffic.input_off_chip else 0
+        out = columns * rows * g.out_width
+        needs = {
+            "activation": pixels * traffic.pixel_bits,
+            "activation_lsb": pixels * traffic.pixel_lsb_bits,
+            "output": -(-out * traffic.write_bits // g.outputs),
+        }
+        return next(((name, 2 * need) for name, need in needs.items() if 2 * need > room[name]), None)
 
     if misfit(g.out_height) is None:
         return g.out_height
     rows = next((r for r in range(g.out_height - 1, 0, -1) if misfit(r) is None), 0)
     if rows:
         return rows
-    key, need, size = misfit(1) or ("", 0, 0)
+    name, need = misfit(1) or ("", 0)
     raise InputError(
-        f"{accelerator.name}: {key}.size must hold two bands of one output row of layer {layer.name} "
-        f"({2 * need} bits), not {size} bits"
+        f"{accelerator.name}: memory.{name}.size must leave room for two bands of one output row of layer {layer.name} "
+        f"({need} bits), not {room[name]} bits"
     )
 
 
@@ -118,6 +128,11 @@ def _channel_tiles(layer: Layer, accelerator: Accelerator) -> list[tuple[int, in
         for group in range(g.groups)
         for first in range(0, per_group, columns)
     ]
+
+
+def _share(total: int, before: int, count: int, outputs: int) -> int:
+    """The part of `total` that falls on outputs [before, before + count) of `outputs`; the parts sum to `total`."""
+    return total * (before + count) // outputs - total * before // outputs
 
 
 def make_schedule(
@@ -147,14 +162,16 @@ def make_schedule(
     tile_first: list[NDArray[np.int64]] = []
     tile_pixels: list[NDArray[np.int64]] = []
     fill = weight_fill = 0
-    tiles = 0
+    tiles = outputs = 0
     for image in range(images):
         for band, (first_row, band_height) in enumerate(bands):
             start, pixels = first_row * g.out_width, band_height * g.out_width
             firsts = np.arange(start, start + pixels, array.rows, dtype=np.int64)
             counts = np.minimum(array.rows, start + pixels - firsts)
             for position, (first_channel, columns) in enumerate(channels):
-                read = columns * pixels * traffic.read_bits_per_output
+                before = outputs % g.outputs
+                outputs += columns * pixels
+                read = _share(traffic.read_bits, before, columns * pixels, g.outputs)
                 if position == 0 and traffic.input_off_chip:
                     pixel = traffic.pixel_bits + traffic.pixel_lsb_bits
                     band_bits = input_rows(g, first_row, band_height) * g.in_width * pixel
@@ -164,7 +181,7 @@ def make_schedule(
                 if first_use or (not resident and len(channels) > 1):
                     weight_fill += columns * weight_bits_each
                     read += columns * weight_bits_each
-                write = int(np.ceil(columns * pixels * traffic.write_bits_per_output))
+                write = _share(traffic.write_bits, before, columns * pixels, g.outputs)
                 segments.append((image, first_channel, columns, tiles, len(firsts), pixels, read, write))
                 tile_segment.append(np.full(len(firsts), len(segments) - 1, dtype=np.int64))
                 tile_first.append(firsts)

@@ -154,6 +154,14 @@ class Layer:
     post: tuple[PostStep, ...] = ()
 
     @property
+    def kind_words(self) -> str:
+        """The layer's kind in the words of tables: conv, depthwise conv, grouped conv, linear or matmul."""
+        g = self.geometry
+        if g.groups == 1:
+            return g.kind.value
+        return f"{'depthwise' if g.group_in_channels == 1 else 'grouped'} {g.kind.value}"
+
+    @property
     def pred_bits(self) -> int:
         """h of a gated layer; all B bits of one that is not gated."""
         return self.gate.pred_bits if self.gate else self.act.bits

@@ -148,7 +148,7 @@ def cases(draw: st.DrawFn, organisation: Organisation | None = None) -> Case:
         input_off_chip=draw(st.booleans()),
         pixel_bits=layer.geometry.in_channels * layer.act.bits,
         pixel_lsb_bits=draw(st.integers(0, 4)) if org is Organisation.DECOUPLED else 0,
-        read_bits_per_output=draw(st.sampled_from([0, 0, 16])),
-        write_bits_per_output=draw(st.sampled_from([0, 3, 19])),
+        read_bits=layer.geometry.outputs * draw(st.sampled_from([0, 0, 16])),
+        write_bits=layer.geometry.outputs * draw(st.sampled_from([0, 3, 19])) // draw(st.sampled_from([1, 4])),
     )
     return Case(layer, activation, accelerator, traffic)

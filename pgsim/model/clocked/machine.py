@@ -55,6 +55,8 @@ class Machine:
         self.tile_transfer = [-1] * schedule.tiles
         self.segment_done = [-1] * schedule.segments
         self.launches: list[list[int]] = []
+        self.pushes: list[tuple[int, int]] = []
+        self.array_log: list[tuple[int, ArrayCause]] = []
 
     def run(self) -> Timing:
         """Step until every segment is retired; return the counts."""
@@ -73,6 +75,8 @@ class Machine:
             tile_transfer=np.array(self.tile_transfer, dtype=np.int64),
             segment_done=np.array(self.segment_done, dtype=np.int64),
             launches=np.array(self.launches, dtype=np.int64).reshape(-1, 6),
+            pushes=np.array(self.pushes, dtype=np.int64).reshape(-1, 2),
+            array_log=np.array(self.array_log, dtype=np.int64).reshape(-1, 2),
         )
 
     def _finished(self) -> bool:
@@ -138,7 +142,9 @@ class Machine:
             count = min(self.job.lanes, fifo.run_length())
             entries = [fifo.entries.popleft() for _ in range(count)]
             self.launches.append([number, column, entries[0].segment, count, self.cycle, -1])
-            group.take(column, entries, [self.operands.aligned(entry.psum) for entry in entries], len(self.launches) - 1)
+            group.take(
+                column, entries, [self.operands.aligned(entry.psum) for entry in entries], len(self.launches) - 1
+            )
             self.group_causes[GroupCause.POP] += 1
 
     def _choose_fifo(self, finished_segment: list[int], taken: set[int]) -> int | None:
@@ -219,6 +225,7 @@ class Machine:
                     refused = ArrayCause.QUEUE_FULL
                     continue
                 self.fifos[number].entries.append(entry)
+                self.pushes.append((self.cycle, number))
             else:
                 if number in claimed:
                     refused = ArrayCause.OUTPUT_PORT if refused is ArrayCause.DRAIN else refused
@@ -251,7 +258,10 @@ class Machine:
                 self.on_array = Tile(self.next_tile, self.operands.empty_psums(segment, self.next_tile))
                 self.tile_start[self.next_tile] = self.cycle
                 self.next_tile += 1
-        self.array_causes[self._array_cause(refused)] += 1
+        cause = self._array_cause(refused)
+        self.array_causes[cause] += 1
+        if not self.array_log or self.array_log[-1][1] is not cause:
+            self.array_log.append((self.cycle, cause))
 
     def _array_cause(self, refused: ArrayCause) -> ArrayCause:
         tile = self.on_array

@@ -139,7 +139,9 @@ class Operands:
         psum = psum.copy()
         for column in range(psum.shape[0]):
             for pixel in range(psum.shape[1]):
-                psum[column, pixel] += self._product(plane, segment, column, first + pixel, step, index, act_passes, bits)
+                psum[column, pixel] += self._product(
+                    plane, segment, column, first + pixel, step, index, act_passes, bits
+                )
         return psum
 
     def _compare(self, psum: Ints, tile: int) -> Ints:

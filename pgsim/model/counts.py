@@ -1,0 +1,206 @@
+"""From a layer's schedule, timing and mask to counted actions: what every part of the machine did, in integers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgsim.hw.accelerator import Accelerator, DepthwisePort, Organisation
+from pgsim.hw.prices import Stimulus
+from pgsim.model.job import Job, Timing
+from pgsim.model.lanes import LaneWidths
+from pgsim.model.residency import Placement, plane_bits
+from pgsim.model.schedule import Schedule
+from pgsim.results.actions import Action, ActionKind, Actions
+from pgsim.workload.layer import (
+    AddShortcut,
+    Bias,
+    Clamp,
+    FixedPoint,
+    Layer,
+    Logits,
+    MaxPool,
+    Requantise,
+    SaveShortcut,
+    SumPool,
+)
+
+Counts = Counter[Action]
+
+
+def lane_actions(
+    layer: Layer, accelerator: Accelerator, widths: LaneWidths, job: Job, timing: Timing, images: int, updated: int
+) -> tuple[Counts, int, int]:
+    """Count MAC lanes by what they saw; return also the busy lane-cycles of the PE array and of the LSB side.
+
+    A lane is busy in the cycles (passes included) in which its PE reduces a channel that exists; all other lane-cycles are
+    idle: ragged words and tiles, stalls, and outputs that the gate leaves alone in two_pass and gated_fused.
+    """
+    org, array, schedule = accelerator.organisation, accelerator.array, job.schedule
+    idle = Stimulus.GATED if accelerator.clock_gating else Stimulus.IDLE
+    gated = layer.gate is not None and org is not Organisation.DENSE
+    issued = images * layer.geometry.macs
+    predict, update = issued * schedule.passes.predict, updated * layer.geometry.reduction * schedule.passes.update
+    lanes, weight = array.rows * array.columns * array.multipliers, array.weight_bits
+    counts: Counts = Counter()
+
+    def add(component: str, bits: int, stimulus: Stimulus, count: int) -> None:
+        counts[Action(ActionKind.MAC, component, bits, weight, stimulus)] += count
+
+    total = lanes * timing.cycles
+    stimulus = Stimulus.MSB if gated else Stimulus.DENSE
+    if org is Organisation.GATED_FUSED and not gated:
+        # Both parts work as one multiplier of h + l bits.
+        add("array", widths.msb + widths.lsb, Stimulus.DENSE, predict)
+        add("array", widths.msb + widths.lsb, idle, total - predict)
+        return counts, predict, predict
+    add("array", widths.msb, stimulus, predict)
+    if org is Organisation.TWO_PASS and gated:
+        add("array", widths.msb, Stimulus.LSB, update)
+        add("array", widths.msb, idle, total - predict - update)
+        return counts, predict + update, 0
+    add("array", widths.msb, idle, total - predict)
+    if org is Organisation.DECOUPLED:
+        assert accelerator.update is not None
+        lsb_lanes = accelerator.update.groups * accelerator.update.lanes * array.multipliers
+        add("update_array", widths.lsb, Stimulus.LSB, update)
+        add("update_array", widths.lsb, idle, lsb_lanes * timing.cycles - update)
+        return counts, predict, update
+    if org is Organisation.GATED_FUSED:
+        add("update_array", widths.lsb, Stimulus.LSB, update)
+        add("update_array", widths.lsb, idle, total - update)
+        return counts, predict, update
+    return counts, predict, 0
+
+
+def memory_actions(
+    layer: Layer,
+    accelerator: Accelerator,
+    widths: LaneWidths,
+    schedule: Schedule,
+    timing: Timing,
+    placement: Placement,
+    images: int,
+) -> Counts:
+    """Count bits read and written in every buffer and over the off-chip channel.
+
+    A step reads one word of N channels for each pixel of the tile (shared by the columns; each column its own in a depthwise
+    layer with own ports), none on padding, and one weight word of N for each column. Words are read whole.
+    """
+    org, array, g = accelerator.organisation, accelerator.array, layer.geometry
+    gated = layer.gate is not None and org is not Organisation.DENSE
+    high, low = plane_bits(layer, widths)
+    depthwise = g.groups > 1 and g.group_in_channels == 1 == g.group_out_channels
+    if depthwise and accelerator.depthwise is DepthwisePort.OWN_PORT:
+        windows = g.groups
+    else:
+        windows = len(np.unique(schedule.segment_first_channel))
+    words = images * windows * int(g.taps_inside().sum()) * schedule.words
+    weight_words = int((schedule.segment_columns * schedule.segment_tiles).sum()) * schedule.steps
+    update_weight_words = len(timing.launches) * schedule.steps
+    n, weight_bits = array.multipliers, layer.weight_format.storage_bits
+    counts: Counts = Counter()
+
+    def add(kind: ActionKind, component: str, bits: int) -> None:
+        counts[Action(kind, component)] += bits
+
+    if org is Organisation.DECOUPLED:
+        add(ActionKind.SRAM_READ, "activation", words * n * high)
+        if not gated:
+            add(ActionKind.SRAM_READ, "activation_lsb", words * n * low)
+        add(ActionKind.SRAM_READ, "activation_lsb", timing.lsb_words_read * n * low)
+    elif gated:  # two_pass and gated_fused read each plane in a stream of its own, the second whatever the mask says
+        add(ActionKind.SRAM_READ, "activation", words * n * layer.act.storage_bits)
+        update_weight_words = weight_words
+    else:
+        add(ActionKind.SRAM_READ, "activation", words * n * layer.act.storage_bits)
+    add(ActionKind.SRAM_READ, "weight", (weight_words + update_weight_words) * n * weight_bits)
+    if gated:
+        add(ActionKind.SRAM_READ, "weight", int(schedule.segment_columns.sum()) * (array.psum_bits + 1))  # thresholds
+
+    fill, lsb_fill = _split_fill(schedule, placement)
+    add(ActionKind.SRAM_WRITE, "activation", fill)
+    add(ActionKind.SRAM_WRITE, "weight", schedule.weight_fill_bits)
+    codes = placement.code_write_bits * images
+    if accelerator.memory.activation_lsb is not None:
+        add(ActionKind.SRAM_WRITE, "activation_lsb", lsb_fill)
+        add(ActionKind.SRAM_WRITE, "activation_lsb", codes - codes * widths.msb // (widths.msb + widths.lsb))
+        add(ActionKind.SRAM_WRITE, "activation", codes * widths.msb // (widths.msb + widths.lsb))
+    else:
+        add(ActionKind.SRAM_WRITE, "activation", codes)
+    off_chip_reads, off_chip_writes = placement.traffic.read_bits * images, placement.traffic.write_bits * images
+    # What leaves the chip passes the output buffer; a shortcut that comes from off chip does too.
+    shortcut_writes = placement.shortcut_write_bits * images
+    add(ActionKind.SRAM_WRITE, "output", off_chip_writes + off_chip_reads + max(0, shortcut_writes - off_chip_writes))
+    add(ActionKind.SRAM_READ, "output", off_chip_writes + placement.shortcut_read_bits * images)
+    add(ActionKind.DRAM_READ, "off_chip", int(schedule.segment_read_bits.sum()))
+    add(ActionKind.DRAM_WRITE, "off_chip", int(schedule.segment_write_bits.sum()))
+    return counts
+
+
+def _split_fill(schedule: Schedule, placement: Placement) -> tuple[int, int]:
+    traffic = placement.traffic
+    pixel = traffic.pixel_bits + traffic.pixel_lsb_bits
+    low = schedule.activation_fill_bits * traffic.pixel_lsb_bits // pixel if pixel else 0
+    return schedule.activation_fill_bits - low, low
+
+
+def output_actions(layer: Layer, accelerator: Accelerator, images: int, updated: int) -> Counts:
+    """Count comparators, shadow registers, update queue and post-processing."""
+    org, psum = accelerator.organisation, accelerator.array.psum_bits
+    gated = layer.gate is not None and org is not Organisation.DENSE
+    outputs = images * layer.geometry.outputs
+    counts: Counts = Counter()
+    counts[Action(ActionKind.REGISTER_WRITE, "array", psum)] += outputs  # shadow registers
+    if gated:
+        counts[Action(ActionKind.COMPARE, "comparator", psum)] += outputs
+        if org is Organisation.GATED_FUSED:
+            counts[Action(ActionKind.REGISTER_WRITE, "array", psum)] += outputs  # hand-over to the LSB parts
+        if org is Organisation.DECOUPLED:
+            entry = psum + max(1, (layer.geometry.out_pixels - 1).bit_length())
+            counts[Action(ActionKind.FIFO_PUSH, "queue", entry)] += updated
+            counts[Action(ActionKind.FIFO_POP, "queue", entry)] += updated
+    width, elements = psum, outputs
+    for step in layer.post:
+        if isinstance(step, Bias):
+            counts[Action(ActionKind.ADD, "post", width)] += elements
+        elif isinstance(step, FixedPoint):
+            bits = max(1, int(np.abs(step.multiplier).max()).bit_length() + 1)
+            counts[Action(ActionKind.MULTIPLY, "post", max(width, bits), min(width, bits))] += elements
+            counts[Action(ActionKind.ADD, "post", width + bits)] += elements
+        elif isinstance(step, AddShortcut):
+            counts[Action(ActionKind.ADD, "post", width)] += elements
+        elif isinstance(step, Clamp):
+            counts[Action(ActionKind.COMPARE, "post", width)] += 2 * elements
+        elif isinstance(step, SaveShortcut):
+            width = step.bits
+        elif isinstance(step, SumPool | MaxPool):
+            kind = ActionKind.ADD if isinstance(step, SumPool) else ActionKind.COMPARE
+            counts[Action(kind, "post", width)] += elements
+            elements //= step.stride[0] * step.stride[1]
+        elif isinstance(step, Requantise):
+            # A binary search over the thresholds.
+            counts[Action(ActionKind.COMPARE, "post", width)] += elements * step.threshold.shape[1].bit_length()
+        else:
+            assert isinstance(step, Logits)
+    return counts
+
+
+def count_layer(
+    layer: Layer,
+    accelerator: Accelerator,
+    widths: LaneWidths,
+    job: Job,
+    timing: Timing,
+    placement: Placement,
+    images: int,
+    mask: NDArray[np.bool_] | None,
+) -> tuple[Actions, int, int]:
+    """Return everything the layer did over `images` images, and the busy lane-cycles of the PE array and the LSB side."""
+    updated = int(mask.sum()) if mask is not None else 0
+    counts, busy, update_busy = lane_actions(layer, accelerator, widths, job, timing, images, updated)
+    counts += memory_actions(layer, accelerator, widths, job.schedule, timing, placement, images)
+    counts += output_actions(layer, accelerator, images, updated)
+    return Actions(dict(counts)), busy, update_busy

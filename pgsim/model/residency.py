@@ -1,0 +1,215 @@
+"""Which feature maps stay on chip between layers, and what each layer moves over the off-chip channel.
+
+The rule, in network order: a tensor of codes (or a shortcut) stays in the activation buffers (the output buffer) if it and all that is kept beside it,
+for every image of a batch, fit at every layer from its producer to its last consumer. A layer that also
+may stream something from or to off-chip memory through the same buffer keeps a quarter of it for that.
+A shortcut that replaces one of the same size at the same layer overwrites it, element by element.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from math import prod
+
+from pgsim.hw.accelerator import Accelerator, FeatureMaps
+from pgsim.model.lanes import LaneWidths
+from pgsim.model.schedule import Traffic
+from pgsim.workload.layer import AddShortcut, Layer, Logits, MaxPool, Requantise, SaveShortcut, SumPool
+from pgsim.workload.trace import Trace
+
+STREAM_SHARE = 4  # 1 / 4 of a buffer stays free for what a layer streams
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A tensor that a layer hands to later ones. Bits are of one image."""
+
+    name: str
+    producer: int
+    consumers: tuple[int, ...]
+    bits: int  # in the activation buffer (MSB plane), or in the output buffer for a shortcut
+    lsb_bits: int  # in the LSB plane's buffer
+    is_shortcut: bool
+    elements: int
+
+    @property
+    def total_bits(self) -> int:
+        """All planes."""
+        return self.bits + self.lsb_bits
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one layer's tensors are."""
+
+    traffic: Traffic
+    words: str  # for the table: "input on chip, output off chip"
+    code_write_bits: int  # code bits a batch image's outputs write into the activation buffers, both planes
+    shortcut_read_bits: int  # shortcut bits read from the output buffer, an image
+    shortcut_write_bits: int  # shortcut bits written into the output buffer, an image
+    raw_output: bool  # True where what follows is outside the trace and accumulators leave the chip as they are
+
+
+def plane_bits(layer: Layer, widths: LaneWidths) -> tuple[int, int]:
+    """Bits of one input code of `layer` in the activation buffer and in the LSB plane's, as the machine stores it.
+
+    A gated layer's codes are split h and l; others in proportion to the lane widths. Sign-magnitude planes carry a sign each.
+    """
+    if not widths.lsb:
+        return layer.act.storage_bits, 0
+    sign = layer.act.storage_bits - layer.act.bits
+    if layer.gate:
+        return layer.pred_bits + sign, layer.update_bits + sign
+    total = layer.act.storage_bits
+    high = -(-total * widths.msb // (widths.msb + widths.lsb))
+    return high, total - high
+
+
+def saved_shapes(layer: Layer) -> dict[str, tuple[int, int, int]]:
+    """Shape (channels, rows, columns) of every tensor that the layer's post steps save, by name."""
+    shape = layer.geometry.output_shape
+    saved = {}
+    for step in layer.post:
+        if isinstance(step, SumPool):
+            shape = (shape[0], *((n - k) // s + 1 for n, k, s in zip(shape[1:], step.kernel, step.stride, strict=True)))  # type: ignore[assignment]
+        elif isinstance(step, MaxPool):
+            padded = (shape[1] + sum(step.padding[:2]), shape[2] + sum(step.padding[2:]))
+            shape = (shape[0], *((n - k) // s + 1 for n, k, s in zip(padded, step.kernel, step.stride, strict=True)))  # type: ignore[assignment]
+        elif isinstance(step, Requantise | SaveShortcut | Logits):
+            saved[step.name] = shape
+    return saved
+
+
+def _kept_tensors(trace: Trace, widths: LaneWidths, plane_apart: bool) -> list[Kept]:
+    consumers: dict[str, list[int]] = defaultdict(list)
+    for index, layer in enumerate(trace.layers):
+        if layer.input_name is not None:
+            consumers[layer.input_name].append(index)
+        for step in layer.post:
+            if isinstance(step, AddShortcut):
+                consumers[step.source].append(index)
+    kept = []
+    for index, layer in enumerate(trace.layers):
+        shapes = saved_shapes(layer)
+        for step in layer.post:
+            if not isinstance(step, Requantise | SaveShortcut) or not consumers[step.name]:
+                continue
+            elements, users = prod(shapes[step.name]), tuple(consumers[step.name])
+            if isinstance(step, SaveShortcut):
+                kept.append(Kept(step.name, index, users, elements * step.bits, 0, True, elements))
+            else:
+                high, low = plane_bits(trace.layers[users[0]], widths) if plane_apart else (step.format.storage_bits, 0)
+                kept.append(Kept(step.name, index, users, elements * high, elements * low, False, elements))
+    return kept
+
+
+def place(trace: Trace, accelerator: Accelerator, widths: LaneWidths, psum_bits: int) -> list[Placement]:
+    """Return the placement of every layer's tensors, in network order."""
+    memory = accelerator.memory
+    apart = memory.activation_lsb is not None
+    tensors = _kept_tensors(trace, widths, apart)
+    by_name = {tensor.name: tensor for tensor in tensors}
+    on_chip: set[str] = set()
+    used = [{"activation": 0, "activation_lsb": 0, "output": 0} for _ in trace.layers]
+    if accelerator.memory.feature_maps is FeatureMaps.ON_CHIP:
+        for tensor in tensors:
+            if _try_keep(tensor, by_name, on_chip, used, trace, accelerator):
+                on_chip.add(tensor.name)
+    return [
+        _placement(index, trace, by_name, on_chip, used[index], accelerator, widths, psum_bits)
+        for index in range(len(trace.layers))
+    ]
+
+
+def _try_keep(
+    tensor: Kept,
+    by_name: dict[str, Kept],
+    on_chip: set[str],
+    used: list[dict[str, int]],
+    trace: Trace,
+    accelerator: Accelerator,
+) -> bool:
+    """Keep a tensor on chip if it fits through its whole life; account for it in `used`."""
+    memory, batch = accelerator.memory, accelerator.batch
+    needs = (
+        {"output": tensor.bits}
+        if tensor.is_shortcut
+        else {"activation": tensor.bits, "activation_lsb": tensor.lsb_bits}
+    )
+    life = range(tensor.producer, tensor.consumers[-1] + 1)
+    if tensor.is_shortcut and _overwrites(tensor, trace.layers[tensor.producer], by_name, on_chip):
+        life = range(tensor.producer + 1, tensor.consumers[-1] + 1)
+    for index in life:
+        for name, bits in needs.items():
+            if not bits:
+                continue
+            streams = name == "output" or trace.layers[index].input_name is None
+            size = memory.buffers[name].size_bits
+            if used[index][name] + bits * batch > (size - size // STREAM_SHARE if streams else size):
+                return False
+    for index in life:
+        for name, bits in needs.items():
+            used[index][name] += bits * batch
+    return True
+
+
+def _overwrites(tensor: Kept, producer: Layer, by_name: dict[str, Kept], on_chip: set[str]) -> bool:
+    """Whether the tensor takes the place of a shortcut of its size that its producer consumes for the last time."""
+    sources = [by_name[s.source] for s in producer.post if isinstance(s, AddShortcut) and s.source in by_name]
+    return any(
+        source.name in on_chip and source.elements == tensor.elements and source.bits == tensor.bits
+        and source.consumers[-1] == tensor.producer
+        for source in sources
+    )  # fmt: skip
+
+
+def _placement(
+    index: int,
+    trace: Trace,
+    by_name: dict[str, Kept],
+    on_chip: set[str],
+    used: dict[str, int],
+    accelerator: Accelerator,
+    widths: LaneWidths,
+    psum_bits: int,
+) -> Placement:
+    layer, memory = trace.layers[index], accelerator.memory
+    high, low = plane_bits(layer, widths) if memory.activation_lsb is not None else (layer.act.storage_bits, 0)
+    reads = writes = code_writes = shortcut_reads = shortcut_writes = 0
+    for step in layer.post:
+        if isinstance(step, AddShortcut):
+            source = by_name[step.source]
+            # Every element of the subsampled shortcut is read once; padding channels are not stored.
+            bits = source.bits // step.stride**2
+            shortcut_reads += bits
+            reads += 0 if source.name in on_chip else bits
+        elif isinstance(step, Requantise | SaveShortcut) and step.name in by_name:
+            tensor = by_name[step.name]
+            writes += 0 if tensor.name in on_chip else tensor.total_bits
+            if tensor.is_shortcut:
+                shortcut_writes += tensor.bits
+            elif tensor.name in on_chip:
+                code_writes += tensor.total_bits
+        elif isinstance(step, Logits):
+            writes += prod(saved_shapes(layer)[step.name]) * psum_bits
+    raw = not any(isinstance(step, Requantise | SaveShortcut | Logits) for step in layer.post)
+    if raw:
+        writes += layer.geometry.outputs * psum_bits
+    input_on_chip = layer.input_name in on_chip
+    traffic = Traffic(
+        input_off_chip=not input_on_chip,
+        pixel_bits=layer.geometry.in_channels * high,
+        pixel_lsb_bits=layer.geometry.in_channels * low,
+        read_bits=reads,
+        write_bits=writes,
+        activation_free=memory.activation.size_bits - used["activation"],
+        activation_lsb_free=memory.activation_lsb.size_bits - used["activation_lsb"] if memory.activation_lsb else None,
+        output_free=memory.output.size_bits - used["output"],
+    )
+    if input_on_chip:
+        traffic = replace(traffic, activation_free=None, activation_lsb_free=None)
+    words = f"input {'on' if input_on_chip else 'off'} chip, output {'off' if writes else 'on'} chip"
+    if reads:
+        words += ", shortcut off chip"
+    return Placement(traffic, words, code_writes, shortcut_reads, shortcut_writes, raw)

@@ -1,0 +1,303 @@
+"""A trace through an accelerator: values, mask, timing, counts and energy, layer by layer.
+
+    trace layer --arith--> outputs (checked against the recorded) + mask --engine--> Timing --counts--> Actions --prices--> Energy
+
+Each layer is fed its recorded activations, so that every accelerator is held to the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgsim import __version__
+from pgsim.arith import overflow
+from pgsim.arith.formats import GatePolicy
+from pgsim.errors import MismatchError
+from pgsim.hw.accelerator import Accelerator, DepthwisePort, GateSource, Organisation
+from pgsim.hw.curve import Price
+from pgsim.hw.prices import EnergyTable
+from pgsim.model.cost import area, energy
+from pgsim.model.counts import count_layer
+from pgsim.model.fast import run_fast
+from pgsim.model.job import ArrayCause, GroupCause, Job, Timing, make_job
+from pgsim.model.lanes import LaneWidths, resolve_widths
+from pgsim.model.residency import Placement, place
+from pgsim.model.schedule import Schedule, make_schedule
+from pgsim.results.layer import LayerCounts, LayerResult, LayerShape
+from pgsim.results.run import Provenance, RunResult
+from pgsim.workload.layer import Gate, Layer, LayerKind
+from pgsim.workload.trace import LayerTensors, Trace
+
+Progress = Callable[[str, int, int], None]
+Observer = Callable[[int, int, Job, Timing], None]
+
+
+class Engine(Enum):
+    """Which engine counts the cycles; they agree in every count."""
+
+    FAST = "fast"  # compiled, skips cycles in which nothing changes; values from pgsim.arith
+    CLOCKED = "clocked"  # every cycle in Python, computing with the operands; for small layers
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """An accelerator with everything that is the same for all layers of a trace."""
+
+    accelerator: Accelerator
+    widths: LaneWidths
+    prices: EnergyTable
+    areas: dict[str, Price]
+
+
+def simulate(
+    trace: Trace,
+    accelerator: Accelerator,
+    prices: EnergyTable,
+    *,
+    engine: Engine = Engine.FAST,
+    verify: bool = True,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> RunResult:
+    """Run every layer of `trace` through `accelerator` and return what it took.
+
+    `verify` compares every output and mask bit with the recorded ones and raises MismatchError at the first difference. `progress` is
+    called with (layer name, MACs done, MACs in all) after each batch of a layer, `observe` with (layer index, first
+    image of the batch, job, timing). Raises InputError where a buffer is too small for any tile, OverflowDetected where an accumulator
+    overflows and the accelerator says that this is an error.
+    """
+    widths = resolve_widths(accelerator, trace)
+    machine = _Machine(accelerator, widths, prices, area(accelerator, widths, prices))
+    placements = place(trace, accelerator, widths, accelerator.array.psum_bits)
+    all_macs, done_macs = trace.images * sum(layer.geometry.macs for layer in trace.layers), 0
+    rows = []
+    for index, layer in enumerate(trace.layers):
+        tensors = trace.tensors(index)
+        parts: list[LayerCounts] = []
+        shape: LayerShape | None = None
+        for first in range(0, trace.images, accelerator.batch):
+            chosen = _images(tensors, slice(first, first + accelerator.batch))
+            shape, counts, job, timing = _run_layer(index, layer, chosen, machine, placements[index], engine, verify)
+            parts.append(counts)
+            if observe is not None:
+                observe(index, first, job, timing)
+            done_macs += layer.geometry.macs * len(chosen.activation)
+            if progress is not None:
+                progress(layer.name, done_macs, all_macs)
+        assert shape is not None
+        total = reduce(add, parts)
+        rows.append(LayerResult(shape, total, energy(total.actions, total.cycles, accelerator, prices, machine.areas)))
+    return RunResult(
+        provenance=Provenance(
+            version=__version__,
+            trace=" ".join(str(trace.info[key]) for key in ("model", "dataset") if key in trace.info),
+            trace_sha256=trace.sha256,
+            accelerator=accelerator.name,
+            accelerator_sha256=accelerator.sha256,
+            energy_table=prices.name,
+            energy_table_sha256=prices.sha256,
+        ),
+        images=trace.images,
+        clock_mhz=accelerator.clock_mhz,
+        area_um2={name: price.value for name, price in machine.areas.items()},
+        layers=tuple(rows),
+        audit=(),
+        assumed=_assumed(trace, machine, placements, rows),
+    )
+
+
+def _images(tensors: LayerTensors, images: slice) -> LayerTensors:
+    mask = tensors.mask
+    return LayerTensors(tensors.activation[images], tensors.output[images], mask[images] if mask is not None else None)
+
+
+def gate_of(layer: Layer, accelerator: Accelerator) -> Gate | None:
+    """Return the gate that the accelerator applies to a layer: the trace's, its own zero-prediction, or none (dense)."""
+    if layer.gate is None or accelerator.organisation is Organisation.DENSE:
+        return None
+    if accelerator.gate is GateSource.ZERO_PREDICTION:
+        return replace(layer.gate, threshold=np.zeros_like(layer.gate.threshold), policy=GatePolicy.ZERO, delta=None)
+    return layer.gate
+
+
+def _values(
+    layer: Layer, gate: Gate | None, activation: NDArray[np.int16], accumulator: overflow.Accumulator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Outputs and mask of a layer under a gate, in accumulators of the accelerator's width."""
+    if gate is None:
+        return overflow.dense_layer(activation, layer.weight, layer.geometry, accumulator, layer.name), None
+    values = overflow.gated_layer(
+        activation,
+        layer.weight,
+        layer.geometry,
+        layer.act.encoding,
+        layer.act.bits,
+        gate.pred_bits,
+        gate.threshold,
+        gate.policy,
+        accumulator,
+        layer.name,
+    )
+    return values.a, values.mask
+
+
+def _run_layer(
+    index: int,
+    layer: Layer,
+    tensors: LayerTensors,
+    machine: _Machine,
+    placement: Placement,
+    engine: Engine,
+    verify: bool,
+) -> tuple[LayerShape, LayerCounts, Job, Timing]:
+    accelerator, array = machine.accelerator, machine.accelerator.array
+    images = len(tensors.activation)
+    gate = gate_of(layer, accelerator)
+    accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, overflow.Overflow(array.overflow.value))
+    outputs, mask = _values(layer, gate, tensors.activation, accumulator)
+    is_traces_own = gate is layer.gate
+    differing = int(np.count_nonzero(outputs != tensors.output)) if verify else 0
+    if verify and is_traces_own:
+        _check_recorded(layer, tensors, outputs, mask)
+    schedule = make_schedule(
+        layer, accelerator, machine.widths, images, placement.traffic, array.psum_bits + 1 if gate else 0
+    )
+    job = make_job(schedule, layer.geometry, accelerator, mask)
+    if engine is Engine.CLOCKED:
+        timing = _run_clocked(layer, gate, tensors, machine, schedule, job, outputs)
+    else:
+        timing = run_fast(job)
+    actions, busy, update_busy = count_layer(layer, accelerator, machine.widths, job, timing, placement, images, mask)
+    counts = LayerCounts(
+        images=images,
+        outputs=images * layer.geometry.outputs,
+        outputs_updated=int(mask.sum()) if mask is not None else 0,
+        macs_issued=images * layer.geometry.macs,
+        macs_useful=images * layer.geometry.useful_macs,
+        macs_updated=int(mask.sum()) * layer.geometry.reduction if mask is not None else 0,
+        lane_cycles_busy=busy,
+        update_lane_cycles_busy=update_busy,
+        cycles=timing.cycles,
+        array_causes=_named(ArrayCause, timing.array_causes),
+        group_causes=_named(GroupCause, timing.group_causes) if job.groups else {},
+        queue_histogram=tuple(int(count) for count in timing.queue_histogram) if job.groups else (),
+        channel_read_cycles=timing.channel_read_cycles,
+        channel_write_cycles=timing.channel_write_cycles,
+        outputs_checked=outputs.size if verify else 0,
+        outputs_differing=differing,
+        actions=actions,
+    )
+    return _shape(index, layer, machine, schedule, placement), counts, job, timing
+
+
+def _named(causes: type[ArrayCause] | type[GroupCause], counts: NDArray[np.int64]) -> Mapping[str, int]:
+    return {cause.name.lower(): int(counts[cause]) for cause in causes}
+
+
+def _check_recorded(
+    layer: Layer, tensors: LayerTensors, outputs: NDArray[np.int64], mask: NDArray[np.bool_] | None
+) -> None:
+    pairs = [("output", tensors.output, outputs)]
+    if mask is not None and tensors.mask is not None:
+        pairs.append(("mask", tensors.mask, mask))
+    for what, recorded, computed in pairs:
+        wrong = np.argwhere(recorded != computed)
+        if len(wrong):
+            where = tuple(int(i) for i in wrong[0])
+            raise MismatchError(
+                f"layer {layer.name}: recorded {what}{list(where)} must be {int(computed[where])}, not "
+                f"{int(recorded[where])} ({len(wrong)} of {recorded.size} differ; `pgsim verify` tells more)"
+            )
+
+
+def _run_clocked(
+    layer: Layer,
+    gate: Gate | None,
+    tensors: LayerTensors,
+    machine: _Machine,
+    schedule: Schedule,
+    job: Job,
+    outputs: NDArray[np.int64],
+) -> Timing:
+    from pgsim.model.clocked import Operands, run_clocked
+
+    operands = Operands(
+        layer,
+        schedule,
+        machine.accelerator,
+        machine.widths,
+        tensors.activation,
+        gate.threshold if gate else None,
+        gate.policy if gate else GatePolicy.KEEP,
+    )
+    timing, values = run_clocked(job, operands)
+    wrong = np.argwhere(values != outputs)
+    if len(wrong):
+        where = tuple(int(i) for i in wrong[0])
+        raise MismatchError(
+            f"layer {layer.name}: the clocked engine's output{list(where)} must be {int(outputs[where])}, not {int(values[where])}"
+        )
+    return timing
+
+
+def _shape(index: int, layer: Layer, machine: _Machine, schedule: Schedule, placement: Placement) -> LayerShape:
+    g, accelerator = layer.geometry, machine.accelerator
+    array, update = accelerator.array, accelerator.update
+    kind = layer.kind_words
+    lanes = array.rows * array.columns * array.multipliers
+    update_lanes = update.groups * update.lanes * array.multipliers if update else 0
+    if accelerator.organisation is Organisation.GATED_FUSED:
+        update_lanes = lanes
+    passes = str(schedule.passes.predict)
+    if schedule.passes.update:
+        passes += f" + {schedule.passes.update}"
+    tiles = len(np.unique(schedule.segment_first_channel))
+    bands = f"{schedule.bands} band{'s' * (schedule.bands > 1)} of {schedule.band_rows} rows"
+    if g.kind is LayerKind.CONV:
+        window = (
+            f"{g.kernel[0]}x{g.kernel[1]}/{g.stride[0]}" if g.stride[0] == g.stride[1] else f"{g.kernel}/{g.stride}"
+        )
+        shape = f"{g.in_channels}x{g.in_height}x{g.in_width} -> {g.out_channels}x{g.out_height}x{g.out_width}, {window}"
+    else:
+        shape = f"{g.in_height}x{g.in_channels} -> {g.in_height}x{g.out_channels}"
+    return LayerShape(
+        index=index,
+        name=layer.name,
+        kind=kind,
+        shape=shape,
+        gated=layer.gate is not None,
+        act_bits=layer.act.bits,
+        pred_bits=layer.pred_bits,
+        weight_bits=layer.weight_format.bits,
+        passes=passes,
+        tiling=f"{bands}, {tiles} channel tiles of {int(schedule.segment_columns.max())}, {schedule.tiles} pixel tiles",
+        placement=placement.words,
+        lanes=lanes,
+        update_lanes=update_lanes,
+        groups=update.groups if update else 0,
+    )
+
+
+def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows: list[LayerResult]) -> tuple[str, ...]:
+    """Everything that no source states, in words for the output."""
+    accelerator = machine.accelerator
+    words = list(accelerator.assumed)
+    if machine.widths.from_trace:
+        lsb = f" and {machine.widths.lsb}" if machine.widths.lsb else ""
+        words.append(f"lane widths follow the trace: activation operands of {machine.widths.msb}{lsb} bits")
+    priced = sorted(set().union(*(row.energy.assumed for row in rows)))
+    if priced:
+        words.append(f"prices without a published source: {', '.join(priced)} (`pgsim hw show` has each one's reason)")
+    raw = [layer.name for layer, placement in zip(trace.layers, placements, strict=True) if placement.raw_output]
+    if raw:
+        words.append(f"accumulators leave the chip as they are, what follows is outside the trace: {', '.join(raw)}")
+    if any(layer.geometry.groups > 1 for layer in trace.layers) and accelerator.depthwise is DepthwisePort.OWN_PORT:
+        words.append("each column has a window port of its own for depthwise layers")
+    return tuple(words)

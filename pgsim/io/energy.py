@@ -183,3 +183,28 @@ class _Rows:
             if term not in terms:
                 self.refuse((name,), f"must give {term.value}, which no row does")
         return LaneFit(terms[FitTerm.PRODUCT], terms[FitTerm.MEAN], terms[FitTerm.CONSTANT])
+
+
+def table_rows(table: EnergyTable) -> list[tuple[str, Price]]:
+    """Return every figure of a table with a name for people."""
+    rows = [(f"lane {a} x {w} {kind.value}", price) for (a, w, kind), price in table.lane_energy.items()]
+    rows += [(f"lane area {a} x {w}", price) for (a, w), price in table.lane_area.items()]
+    for name, fit in (("lane fit", table.lane_energy_fit), ("lane area fit", table.lane_area_fit)):
+        rows += [(f"{name} product", fit.product), (f"{name} mean", fit.mean), (f"{name} constant", fit.constant)]
+    rows.append(("logic leakage", table.logic_leakage))
+    curves = [(action.value, curve) for action, curve in table.actions.items()]
+    curves += [(f"{component.value} area", curve) for component, curve in table.areas.items()]
+    curves += [("sram read", table.sram_read), ("sram write", table.sram_write)]
+    curves += [("sram leakage", table.sram_leakage), ("sram area", table.sram_area)]
+    rows += [(f"{name} {bits} bit", price) for name, curve in curves for bits, price in curve.points]
+    return rows + [(f"dram {kind}", price) for kind, price in table.dram.items()]
+
+
+def energy_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of an energy table, from the table that the loader reads with."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:pgsim:energy:1",
+        "title": "pgsim energy table, format 1",
+        **ENERGY.schema(),
+    }

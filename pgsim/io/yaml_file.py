@@ -54,9 +54,8 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> YamlFile:
     """
     shown = show_path(path)
     text = _text(Path(path), shown, what)
-    loader = _Loader(text, shown)
     try:
-        node = loader.get_single_node()
+        node = _Loader(text, shown).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -65,8 +64,6 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> YamlFile:
         line = text.count("\n", 0, error.position) + 1
         problem = f"the {what} must have no control characters, not U+{ord(text[error.position]):04X}"
         raise InputError(f"{shown}:{line}: {problem}") from error
-    finally:
-        loader.dispose()
     if node is None:
         raise InputError(f"{shown}: the {what} must hold keys, not nothing")
     lines: dict[KeyPath, int] = {}

@@ -23,14 +23,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
     """
     shown = show_path(path)
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise InputError(f"{shown}: the output must be a file, not a folder")
-    if target.exists() and not target.is_file():
-        raise InputError(f"{shown}: the output must be a regular file, not a device or pipe")
-    if not target.parent.is_dir():
-        raise InputError(f"{shown}: the output's folder must be there, not missing")
     temporary = target.with_name(f".pgsim-{secrets.token_hex(8)}.tmp")
     try:
+        if target.is_dir():
+            raise InputError(f"{shown}: the output must be a file, not a folder")
+        if target.exists() and not target.is_file():
+            raise InputError(f"{shown}: the output must be a regular file, not a device or pipe")
+        if not target.parent.is_dir():
+            raise InputError(f"{shown}: the output's folder must be there, not missing")
         with open(temporary, "x+b") as stream:
             yield stream
             stream.flush()

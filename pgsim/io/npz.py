@@ -147,6 +147,8 @@ def open_npz(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES
                 refuse(shown, "the trace", "be an .npz archive", "an empty file")
             infos, end = _directory(stream, shown)
             members = _members(stream, infos, end, shown, max_bytes)
+    except FileNotFoundError:
+        refuse(shown, "the trace", "be there", "missing")
     except OSError as error:
         raise InputError(f"{shown}: the file must be readable, not refused: {error.strerror or error}") from error
     return Npz(os.path.abspath(path), shown, identity, members)

@@ -46,6 +46,17 @@ def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
     return LaneWidths(array.act_bits or full, 0, array.act_bits is None)
 
 
+def multiplier_bits(accelerator: Accelerator, widths: LaneWidths) -> int:
+    """Return the sum over all lanes of activation bits x weight bits: what machines are held equal in."""
+    array, update = accelerator.array, accelerator.update
+    total = array.lanes * widths.msb
+    if accelerator.organisation is Organisation.GATED_FUSED:
+        total += array.lanes * widths.lsb
+    if update is not None:
+        total += update.groups * update.lanes * array.multipliers * widths.lsb
+    return total * array.weight_bits
+
+
 @dataclass(frozen=True)
 class Passes:
     """Cycles that one reduction step takes: `predict` on the PE array, `update` on the LSB array or in the second phase.

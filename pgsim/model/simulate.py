@@ -27,7 +27,7 @@ from pgsim.model.cost import area, energy
 from pgsim.model.counts import count_layer
 from pgsim.model.fast import run_fast
 from pgsim.model.job import ArrayCause, GroupCause, Job, Timing, make_job
-from pgsim.model.lanes import LaneWidths, resolve_widths
+from pgsim.model.lanes import LaneWidths, multiplier_bits, resolve_widths
 from pgsim.model.residency import Placement, place
 from pgsim.model.schedule import Schedule, make_schedule
 from pgsim.results.layer import LayerCounts, LayerResult, LayerShape
@@ -104,8 +104,10 @@ def simulate(
             energy_table=prices.name,
             energy_table_sha256=prices.sha256,
         ),
+        organisation=accelerator.organisation.value,
         images=trace.images,
         clock_mhz=accelerator.clock_mhz,
+        multiplier_bits=multiplier_bits(accelerator, widths),
         area_um2={name: price.value for name, price in machine.areas.items()},
         layers=tuple(rows),
         audit=(),
@@ -273,6 +275,7 @@ def _shape(index: int, layer: Layer, machine: _Machine, schedule: Schedule, plac
         kind=kind,
         shape=shape,
         gated=layer.gate is not None,
+        gate_applied=layer.gate is not None and accelerator.organisation is not Organisation.DENSE,
         act_bits=layer.act.bits,
         pred_bits=layer.pred_bits,
         weight_bits=layer.weight_format.bits,

@@ -28,7 +28,7 @@ class ActionKind(Enum):
 
 @dataclass(frozen=True)
 class Action:
-    """One kind of action at one place. `component` is a column of the tables: array, queue, activation, off_chip, ..."""
+    """One kind of action at one place. `component` is a column of the tables: array, queue, off_chip, ..."""
 
     kind: ActionKind
     component: str

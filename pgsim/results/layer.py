@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 from pgsim.results.actions import Actions
 
@@ -17,7 +18,8 @@ class LayerShape:
     name: str
     kind: str  # conv, depthwise conv, grouped conv, linear, matmul
     shape: str  # "16x32x32 -> 32x16x16, 3x3/2"
-    gated: bool
+    gated: bool  # by the trace
+    gate_applied: bool  # by the accelerator too; False on one that has no gate
     act_bits: int  # B
     pred_bits: int  # h; B where not gated
     weight_bits: int
@@ -67,12 +69,12 @@ class LayerCounts:
         return max((level for level, count in enumerate(self.queue_histogram) if count), default=0)
 
 
-def _add(one: object, other: object) -> object:
+def _add(one: Any, other: Any) -> Any:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
     if isinstance(one, tuple) and isinstance(other, tuple):
         return tuple(a + b for a, b in zip(one, other, strict=True))
-    return one + other  # type: ignore[operator]
+    return one + other
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class Energy:
 
     def __add__(self, other: Energy) -> Energy:
         return Energy(
-            _add(self.dynamic_pj, other.dynamic_pj),  # type: ignore[arg-type]
-            _add(self.leakage_pj, other.leakage_pj),  # type: ignore[arg-type]
+            _add(self.dynamic_pj, other.dynamic_pj),
+            _add(self.leakage_pj, other.leakage_pj),
             self.assumed | other.assumed,
         )
 
@@ -109,15 +111,15 @@ class LayerResult:
 
     @property
     def sparsity_outputs(self) -> float | None:
-        """Sp: share of outputs that are not updated (what the paper prints); None where the layer is not gated."""
-        if not self.shape.gated:
+        """Sp: share of outputs that are not updated (what the paper prints); None where no gate is applied."""
+        if not self.shape.gate_applied:
             return None
         return 1 - self.counts.outputs_updated / self.counts.outputs
 
     @property
     def b_avg(self) -> float:
-        """Mean activation bits: h + (1 - Sp) * (B - h) (equation 8); B where not gated."""
-        if not self.shape.gated:
+        """Mean activation bits: h + (1 - Sp) * (B - h) (equation 8); B where no gate is applied."""
+        if not self.shape.gate_applied:
             return float(self.shape.act_bits)
         updated = self.counts.outputs_updated / self.counts.outputs
         return self.shape.pred_bits + updated * (self.shape.act_bits - self.shape.pred_bits)

@@ -49,9 +49,9 @@ class Totals:
     layers: int
     macs_issued: int
     macs_updated: int
-    macs_gated: int  # issued MACs that lie in gated layers
+    macs_gated: int  # issued MACs of outputs that went through a gate of the accelerator
     outputs: int
-    outputs_gated: int  # outputs of gated layers
+    outputs_gated: int  # outputs that went through a gate of the accelerator
     outputs_updated: int
     cycles: int
     energy: Energy
@@ -62,8 +62,10 @@ class RunResult:
     """All layers of one trace on one accelerator."""
 
     provenance: Provenance
+    organisation: str
     images: int
     clock_mhz: float
+    multiplier_bits: int  # sum over lanes of activation bits x weight bits
     area_um2: dict[str, float]  # by component
     layers: tuple[LayerResult, ...]
     audit: tuple[Check, ...]
@@ -72,7 +74,7 @@ class RunResult:
     def totals(self, gated: bool | None = None) -> Totals:
         """Add up all layers, or only those that are (not) gated."""
         chosen = [layer for layer in self.layers if gated is None or layer.shape.gated is gated]
-        of_gated = [layer.counts for layer in chosen if layer.shape.gated]
+        of_gated = [layer.counts for layer in chosen if layer.shape.gate_applied]
         return Totals(
             layers=len(chosen),
             macs_issued=sum(layer.counts.macs_issued for layer in chosen),

@@ -25,12 +25,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".pgsim-{secrets.token_hex(8)}.tmp")
     try:
-        if target.is_dir():
-            raise InputError(f"{shown}: the output must be a file, not a folder")
-        if target.exists() and not target.is_file():
-            raise InputError(f"{shown}: the output must be a regular file, not a device or pipe")
-        if not target.parent.is_dir():
-            raise InputError(f"{shown}: the output's folder must be there, not missing")
+        _check_place(shown, target)
         with open(temporary, "x+b") as stream:
             yield stream
             stream.flush()
@@ -43,6 +38,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
         _remove(temporary)
         raise
     _flush_folder(target.parent)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse now, with the InputError of `replacing`, a file that could not be written later. Leaves nothing behind."""
+    shown = show_path(path)
+    target = Path(os.path.realpath(path))
+    probe = target.with_name(f".pgsim-{secrets.token_hex(8)}.tmp")
+    try:
+        _check_place(shown, target)
+        try:
+            open(probe, "x+b").close()
+        finally:
+            _remove(probe)
+    except OSError as error:
+        raise InputError(f"{shown}: the output must be writable, not refused: {error.strerror or error}") from error
+
+
+def _check_place(shown: str, target: Path) -> None:
+    if target.is_dir():
+        raise InputError(f"{shown}: the output must be a file, not a folder")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{shown}: the output must be a regular file, not a device or pipe")
+    if not target.parent.is_dir():
+        raise InputError(f"{shown}: the output's folder must be there, not missing")
 
 
 def _remove(path: Path) -> None:

@@ -11,6 +11,7 @@ from pgsim.errors import InputError
 if TYPE_CHECKING:
     from pgsim.hw.accelerator import Accelerator
     from pgsim.io.hardware import LoadedAccelerator
+    from pgsim.model.lanes import LaneWidths
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -126,33 +127,53 @@ def _settings(loaded: LoadedAccelerator) -> list[str]:
 
 def _derived(accelerator: Accelerator, bits: tuple[int, int] | None) -> list[str]:
     """Return lanes, peak MACs and, where the widths are known, multiplier bits and area."""
-    from pgsim.hw.area import lane_bits, multiplier_bits, part_areas_um2, update_lanes
     from pgsim.io.energy import load_prices
+    from pgsim.model.cost import area
+    from pgsim.model.lanes import multiplier_bits
 
-    lsb = accelerator.update is not None
-    peak = accelerator.array.lanes + (update_lanes(accelerator) if lsb else 0)
-    parts = f" ({accelerator.array.lanes} MSB + {update_lanes(accelerator)} LSB)" if lsb else ""
-    lines = [f"lanes            {peak:,}{parts}", f"peak             {peak:,} lane MACs a cycle"]
+    array, update = accelerator.array, accelerator.update
+    lsb = update.groups * update.lanes * array.multipliers if update else 0
+    parts = f" ({array.lanes:,} MSB + {lsb:,} LSB)" if lsb else ""
+    lines = [f"lanes            {array.lanes + lsb:,}{parts}, as many MACs a cycle at peak"]
     table = load_prices(accelerator)
-    if bits is None and _needs_bits(accelerator):
-        hint = "depend on the trace; --bits B/H (as in 3/2) resolves them"
-        return [*lines, f"multiplier bits  {hint}", f"area             {hint}"]
-    widths = lane_bits(accelerator, *(bits or (2, 1)))
-    shown = f"{widths.array} + {widths.update}" if widths.update else str(widths.array)
-    areas = part_areas_um2(accelerator, widths, table)
+    if bits is None:
+        bits = (2, 1)
+        if widths_for(accelerator, 2, 1) != widths_for(accelerator, 16, 9):
+            hint = "depend on the trace; --bits B/H (as in 3/2) resolves them"
+            return [*lines, f"multiplier bits  {hint}", f"area             {hint}"]
+    widths = widths_for(accelerator, *bits)
+    shown = f"{widths.msb} + {widths.lsb}" if widths.lsb else str(widths.msb)
+    areas = area(accelerator, widths, table)
     total = sum(price.value for price in areas.values())
     lines += [
-        f"lane operands    {shown} x {accelerator.array.weight_bits} bits",
+        f"lane operands    {shown} x {array.weight_bits} bits",
         f"multiplier bits  {multiplier_bits(accelerator, widths):,}",
         f"area             {total / 1e6:.3f} mm2 without post-processing, control and wiring",
     ]
+    width = max(map(len, areas))
     for name, price in areas.items():
         mark = "  (assumed)" if price.assumed else ""
-        lines.append(f"  {name:<19}  {price.value / 1e6:7.4f} mm2{mark}")
+        lines.append(f"  {name:<{width}}  {price.value / 1e6:.4f} mm2{mark}")
     return lines
 
 
-def _needs_bits(accelerator: Accelerator) -> bool:
-    update = accelerator.update
-    fused = accelerator.organisation.value == "gated_fused"
-    return accelerator.array.act_bits is None or fused or (update is not None and update.act_bits is None)
+def widths_for(accelerator: Accelerator, act_bits: int, pred_bits: int) -> LaneWidths:
+    """Return the lane widths for a trace whose one layer has B = act_bits and h = pred_bits."""
+    import numpy as np
+
+    from pgsim.arith.formats import Encoding, NumberFormat
+    from pgsim.model.lanes import resolve_widths
+    from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
+    from pgsim.workload.trace import InMemory, Trace
+
+    layer = Layer(
+        name="any",
+        geometry=Geometry(LayerKind.LINEAR, in_channels=1, out_channels=1),
+        act=NumberFormat(Encoding.UNSIGNED, act_bits),
+        weight_format=NumberFormat(Encoding.TWOS_COMPLEMENT, 8),
+        weight=np.zeros((1, 1, 1, 1), np.int16),
+        act_scale=1.0,
+        weight_scale=np.ones(1),
+        gate=Gate(pred_bits, np.zeros(1, np.int64)),
+    )
+    return resolve_widths(accelerator, Trace(layers=(layer,), images=1, source=InMemory(())))

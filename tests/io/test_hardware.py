@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from pgsim.arith.formats import Encoding
+from pgsim.cli.hw import widths_for
 from pgsim.hw.accelerator import (
     Accelerator,
     DepthwisePort,
@@ -18,7 +19,6 @@ from pgsim.hw.accelerator import (
     Organisation,
     OverflowMode,
 )
-from pgsim.hw.area import lane_bits, multiplier_bits
 from pgsim.io import shipped
 from pgsim.io.energy import load_prices
 from pgsim.io.hardware import (
@@ -30,6 +30,7 @@ from pgsim.io.hardware import (
     shipped_accelerators,
 )
 from pgsim.io.yaml_file import read_yaml
+from pgsim.model.lanes import multiplier_bits
 from tests.io.test_hardware_refused import DECOUPLED, DENSE
 
 FOLDER = shipped.shipped_folder()
@@ -68,7 +69,7 @@ def test_a_shipped_file_loads_by_name_with_its_prices(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_file_has_the_multiplier_bits_of_the_others(name: str) -> None:
     accelerator = load_accelerator(name)
-    assert multiplier_bits(accelerator, lane_bits(accelerator, act_bits=3, pred_bits=2)) == 18432
+    assert multiplier_bits(accelerator, widths_for(accelerator, act_bits=3, pred_bits=2)) == 18432
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,9 +92,9 @@ def test_the_flagship_loads_as_its_file_says() -> None:
     assert (array.act_bits, array.weight_bits, array.weight_encoding) == (None, 8, Encoding.TWOS_COMPLEMENT)
     assert array.overflow is OverflowMode.ERROR
     assert update is not None
-    assert (update.groups, update.lanes, update.act_bits, update.queue_depth) == (4, 8, None, 32)
+    assert (update.groups * update.lanes * array.multipliers, update.act_bits, update.queue_depth) == (256, None, 32)
     assert machine.memory.activation_lsb is not None
-    assert (machine.memory.activation_lsb.size_bits, machine.memory.activation_lsb.banks) == (16 * KIB, 16)
+    assert machine.memory.activation_lsb.size_bits == 16 * KIB
     assert machine.memory.feature_maps is FeatureMaps.ON_CHIP
     assert machine.depthwise is DepthwisePort.OWN_PORT
     assert machine.gate is GateSource.TRACE

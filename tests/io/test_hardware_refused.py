@@ -346,7 +346,8 @@ def test_a_file_that_is_no_mapping_is_refused_in_these_words(
         (
             "xyzzy",
             "xyzzy: the hardware file must be a file or a shipped name, not missing (shipped: dense_int16, dense_int8, "
-            "dense_uniform, fracbnn_two_pass, gated_fused, predictivenet, predictivenet_cooperative, predictivenet_zero)",
+            "dense_uniform, fracbnn_two_pass, gated_fused, predictivenet, predictivenet_cooperative, "
+            "predictivenet_zero)",
         ),
         (
             "folder/dense_int8.yaml",

@@ -1,4 +1,4 @@
-"""Show what a trace holds: layers, bits, gates, sparsity, MACs and accuracy."""
+"""Show what a trace holds: layers, bits, gates, sparsity, MACs and accuracy; or what a hardware file says."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ LEFT = ("layer", "kind", "kernel", "activation", "gate", "weight")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_trace_options(parser)
+    add_trace_options(parser, "a trace (.npz) or a hardware file (.yaml)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the trace's description, its layers and their means; return 0. Raises InputError."""
+    if args.file.endswith((".yaml", ".yml")):
+        from pgsim.cli import hw
+
+        return hw.run(argparse.Namespace(action="show", name=args.file, bits=None, yaml=False))
     from pgsim.cli.table import aligned
     from pgsim.io.trace import load_trace
     from pgsim.workload.summary import layer_sparsity

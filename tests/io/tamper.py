@@ -80,7 +80,7 @@ def patch_entry(data: bytes, name: str, offset: int, value: bytes, *, local: int
     """Overwrite bytes of a member's central directory entry at `offset`, and of its local header at `local`."""
     changed = bytearray(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        at = archive.start_dir  # type: ignore[attr-defined]
+        at = archive.start_dir
         begin = archive.getinfo(name).header_offset
     while changed[at + 46 : at + 46 + len(name)] != name.encode():
         at += 46 + sum(int.from_bytes(changed[at + k : at + k + 2], "little") for k in (28, 30, 32))

@@ -41,8 +41,10 @@ def lane_actions(
     org, array, schedule = accelerator.organisation, accelerator.array, job.schedule
     idle = Stimulus.GATED if accelerator.clock_gating else Stimulus.IDLE
     gated = layer.gate is not None and org is not Organisation.DENSE
-    issued = images * layer.geometry.macs
-    predict, update = issued * schedule.passes.predict, updated * layer.geometry.reduction * schedule.passes.update
+    shared = int(timing.launches[:, 3].sum()) if job.cooperative else 0  # outputs that a cooperative LSB array computes
+    outputs = images * layer.geometry.outputs - shared
+    predict = outputs * layer.geometry.reduction * schedule.passes.predict
+    update = (shared if job.cooperative else updated) * layer.geometry.reduction * schedule.passes.update
     lanes, weight = array.rows * array.columns * array.multipliers, array.weight_bits
     counts: Counts = Counter()
 
@@ -65,7 +67,7 @@ def lane_actions(
     if org is Organisation.DECOUPLED:
         assert accelerator.update is not None
         lsb_lanes = accelerator.update.groups * accelerator.update.lanes * array.multipliers
-        add("update_array", widths.lsb, Stimulus.LSB, update)
+        add("update_array", widths.lsb, Stimulus.LSB if gated else Stimulus.DENSE, update)
         add("update_array", widths.lsb, idle, lsb_lanes * timing.cycles - update)
         return counts, predict, update
     if org is Organisation.GATED_FUSED:
@@ -93,12 +95,11 @@ def memory_actions(
     gated = layer.gate is not None and org is not Organisation.DENSE
     high, low = plane_bits(layer, widths)
     depthwise = g.groups > 1 and g.group_in_channels == 1 == g.group_out_channels
-    if depthwise and accelerator.depthwise is DepthwisePort.OWN_PORT:
-        windows = g.groups
-    else:
-        windows = len(np.unique(schedule.segment_first_channel))
-    words = images * windows * int(g.taps_inside().sum()) * schedule.words
-    weight_words = int((schedule.segment_columns * schedule.segment_tiles).sum()) * schedule.steps
+    own_ports = depthwise and accelerator.depthwise is DepthwisePort.OWN_PORT
+    on_pe_array = timing.tile_on_lsb == 0
+    tile_segment = schedule.tile_segment[on_pe_array]
+    words = _window_words(layer, schedule, on_pe_array, own_ports)
+    weight_words = int((schedule.segment_columns * schedule.segment_steps)[tile_segment].sum())
     update_weight_words = len(timing.launches) * schedule.steps
     n, weight_bits = array.multipliers, layer.weight_format.storage_bits
     counts: Counts = Counter()
@@ -111,6 +112,8 @@ def memory_actions(
         if not gated:
             add(ActionKind.SRAM_READ, "activation_lsb", words * n * low)
         add(ActionKind.SRAM_READ, "activation_lsb", timing.lsb_words_read * n * low)
+        if not gated:  # a cooperative LSB array reads whole codes
+            add(ActionKind.SRAM_READ, "activation", timing.lsb_words_read * n * high)
     elif gated:  # two_pass and gated_fused read each plane in a stream of its own, the second whatever the mask says
         add(ActionKind.SRAM_READ, "activation", words * n * layer.act.storage_bits)
         update_weight_words = weight_words
@@ -131,6 +134,9 @@ def memory_actions(
     else:
         add(ActionKind.SRAM_WRITE, "activation", codes)
     off_chip_reads, off_chip_writes = placement.traffic.read_bits * images, placement.traffic.write_bits * images
+    spilled = _spilled_bits(schedule, array.psum_bits)
+    add(ActionKind.SRAM_WRITE, "output", spilled)
+    add(ActionKind.SRAM_READ, "output", spilled)
     # What leaves the chip passes the output buffer; a shortcut that comes from off chip does too.
     shortcut_writes = placement.shortcut_write_bits * images
     add(ActionKind.SRAM_WRITE, "output", off_chip_writes + off_chip_reads + max(0, shortcut_writes - off_chip_writes))
@@ -138,6 +144,31 @@ def memory_actions(
     add(ActionKind.DRAM_READ, "off_chip", int(schedule.segment_read_bits.sum()))
     add(ActionKind.DRAM_WRITE, "off_chip", int(schedule.segment_write_bits.sum()))
     return counts
+
+
+def _window_words(layer: Layer, schedule: Schedule, tiles: NDArray[np.bool_], own_ports: bool) -> int:
+    """Activation words that the chosen tiles read: one a pixel, word and tap that is no padding; for each column with own ports."""
+    g = layer.geometry
+    taps = g.inside_taps().reshape(g.out_pixels, -1)  # [pixels, taps] of 0 and 1
+    before = np.zeros((taps.shape[0] + 1, taps.shape[1] + 1), dtype=np.int64)  # sums over the pixels and taps before
+    before[1:, 1:] = taps.cumsum(axis=0).cumsum(axis=1)
+    segment = schedule.tile_segment[tiles]
+    pixel = schedule.tile_first_pixel[tiles]
+    end = pixel + schedule.tile_pixels[tiles]
+    tap = schedule.segment_first_step[segment] // schedule.words
+    tap_end = tap + schedule.segment_steps[segment] // schedule.words
+    inside = before[end, tap_end] - before[pixel, tap_end] - before[end, tap] + before[pixel, tap]
+    if own_ports:
+        inside = inside * schedule.segment_columns[segment]
+    return int(inside.sum()) * schedule.words
+
+
+def _spilled_bits(schedule: Schedule, psum_bits: int) -> int:
+    """Partial sums that parts of K before the last write to the output buffer, and later parts read back."""
+    if schedule.parts == 1:
+        return 0
+    not_last = schedule.segment_first_step + schedule.segment_steps < schedule.steps
+    return int((schedule.segment_columns * schedule.segment_pixels)[not_last].sum()) * psum_bits
 
 
 def _split_fill(schedule: Schedule, placement: Placement) -> tuple[int, int]:

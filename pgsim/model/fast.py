@@ -16,7 +16,7 @@ from pgsim.model.job import ArrayCause, GroupCause, Job, Timing
 _FREE, _RUN, _RETURN = 0, 1, 2
 _BUSY, _TAIL, _QUEUE_FULL = int(ArrayCause.BUSY), int(ArrayCause.TAIL), int(ArrayCause.QUEUE_FULL)
 _OUTPUT_PORT, _DRAIN = int(ArrayCause.OUTPUT_PORT), int(ArrayCause.DRAIN)
-_UPDATE_WAIT, _OFF_CHIP = int(ArrayCause.UPDATE_WAIT), int(ArrayCause.OFF_CHIP)
+_UPDATE_WAIT, _OFF_CHIP, _K_SPLIT = int(ArrayCause.UPDATE_WAIT), int(ArrayCause.OFF_CHIP), int(ArrayCause.K_SPLIT)
 _G_POP, _G_BUSY, _G_CONFLICT = int(GroupCause.POP), int(GroupCause.BUSY), int(GroupCause.BANK_CONFLICT)
 _G_RETURN, _G_PORT, _G_PARTIAL = int(GroupCause.RETURN), int(GroupCause.PORT_WAIT), int(GroupCause.PARTIAL)
 _G_STARVED, _G_TAIL = int(GroupCause.STARVED), int(GroupCause.TAIL)
@@ -29,25 +29,31 @@ def run_fast(job: Job) -> Timing:
     gated = job.mask is not None
     mask = job.mask.view(np.uint8) if job.mask is not None else np.zeros((0, 0, 0), dtype=np.uint8)
     entries = int(job.mask.sum()) if job.mask is not None else 0
+    most_launches = entries
+    if job.cooperative:
+        chunks = -(-s.tile_pixels // job.lanes)
+        most_launches = int((s.segment_columns[s.tile_segment] * chunks).sum())
     array_causes = np.zeros(len(ArrayCause), dtype=np.int64)
     group_causes = np.zeros(len(GroupCause), dtype=np.int64)
     histogram = np.zeros(job.queue_depth + 1, dtype=np.int64)
     tile_start, tile_transfer = np.empty(s.tiles, dtype=np.int64), np.empty(s.tiles, dtype=np.int64)
     segment_done = np.empty(s.segments, dtype=np.int64)
-    launches, pushes = np.empty((entries, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
+    launches, pushes = np.empty((most_launches, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
+    tile_on_lsb = np.zeros(s.tiles, dtype=np.int64)
     kernel = (g.out_width, g.kernel[1], *g.stride, g.padding[0], g.padding[2], *g.dilation, g.in_height, g.in_width)
     groups_of_columns = (g.group_out_channels, g.groups)
-    sizes = (job.columns, job.groups if gated else 0, job.lanes, job.queue_depth, job.banks)
+    sizes = (job.columns, job.groups if job.uses_groups else 0, job.lanes, job.queue_depth, job.banks)
     counters, array_log = _run(
-        mask, gated, job.tile_cycles, job.second_cycles, s.steps, s.words, s.passes.update, sizes, kernel, groups_of_columns,
+        mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, job.second_cycles, s.steps, s.words, s.passes.update, sizes, kernel, groups_of_columns,
         job.channel_bits, job.channel_latency,
         s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles, s.segment_pixels,
-        s.segment_read_bits, s.segment_write_bits, s.tile_segment, s.tile_first_pixel, s.tile_pixels,
-        array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches, pushes,
+        s.segment_first_step, s.segment_read_bits, s.segment_write_bits, s.tile_segment, s.tile_first_pixel, s.tile_pixels,
+        array_causes, group_causes, histogram, tile_start, tile_transfer, tile_on_lsb, segment_done, launches, pushes,
     )  # fmt: skip
     cycles, words, second_busy, read_cycles, write_cycles, launched = (int(value) for value in counters)
-    if not gated:
+    if not job.uses_groups:
         group_causes[GroupCause.NOT_GATED] = job.groups * cycles
+    if not gated:
         histogram[0] = job.columns * cycles if job.groups else 0
     return Timing(
         cycles=cycles,
@@ -60,6 +66,7 @@ def run_fast(job: Job) -> Timing:
         channel_write_cycles=write_cycles,
         tile_start=tile_start,
         tile_transfer=tile_transfer,
+        tile_on_lsb=tile_on_lsb,
         segment_done=segment_done,
         launches=launches[:launched].copy(),
         pushes=pushes,
@@ -80,11 +87,11 @@ def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _run(
-    mask, gated, tile_cycles, second_cycles, steps, words, update_passes, sizes, kernel, groups_of_columns,
+    mask, gated, cooperative, tile_cycles, tile_fetch, second_cycles, steps, words, update_passes, sizes, kernel, groups_of_columns,
     channel_bits, channel_latency,
     segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles, segment_pixels,
-    segment_read_bits, segment_write_bits, tile_segment, tile_first_pixel, tile_pixels,
-    array_causes, group_causes, histogram, tile_start, tile_transfer, segment_done, launches, pushes,
+    segment_first_step, segment_read_bits, segment_write_bits, tile_segment, tile_first_pixel, tile_pixels,
+    array_causes, group_causes, histogram, tile_start, tile_transfer, tile_on_lsb, segment_done, launches, pushes,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     """Fill the output arrays; return (cycles, LSB words, LSB-part cycles, channel read and write cycles, launches) and the log.
 
@@ -114,6 +121,8 @@ def _run(
     finished_segment = np.full(columns, -1, dtype=np.int64)
     finished_before = np.full(columns, -1, dtype=np.int64)
     queued = 0  # entries in all FIFOs
+
+    share_tile, share_column, share_pixel = -1, 0, 0  # the LSB array's own tile, and its next item
 
     shadow_tile = -1
     shadow_next = np.zeros(columns, dtype=np.int64)  # pixels that the column has offered
@@ -190,16 +199,30 @@ def _run(
             write_cycles += busy
 
         is_quiet = shadow_columns == 0  # nothing but the PE array and the channel can move in this cycle
-        if gated:
-            work_left = next_tile < tiles or array_tile >= 0 or second_tile >= 0 or shadow_columns > 0
+        if gated or cooperative:
+            work_left = (
+                next_tile < tiles or array_tile >= 0 or second_tile >= 0 or shadow_columns > 0 or share_tile >= 0
+            )
             waiting = queued > 0
-            for column in range(columns):
-                histogram[fifo_count[column]] += 1
-                count_before[column] = fifo_count[column]
-                finished_before[column] = finished_segment[column]
+            if gated:
+                for column in range(columns):
+                    histogram[fifo_count[column]] += 1
+                    count_before[column] = fifo_count[column]
+                    finished_before[column] = finished_segment[column]
             for group in range(groups):
                 free_before[group] = group_state[group] == _FREE
                 if not free_before[group]:
+                    is_quiet = False
+
+            # Rule 3: a cooperative LSB array takes a tile
+            if cooperative and share_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] <= cycle:
+                chunks = -(-tile_pixels[next_tile] // lanes)
+                rounds = -(-segment_columns[tile_segment[next_tile]] * chunks // groups)
+                if (tiles - next_tile - 1) * tile_cycles[next_tile] >= rounds * steps * update_passes:
+                    share_tile, share_column, share_pixel = next_tile, 0, 0
+                    tile_on_lsb[next_tile] = 1
+                    tile_start[next_tile] = cycle
+                    next_tile += 1
                     is_quiet = False
 
             # Rule 3: free groups pop. A FIFO taken in this cycle is marked by count_before = -1 - count.
@@ -207,7 +230,10 @@ def _run(
                 if not free_before[group]:
                     continue
                 chosen = -1
-                if waiting:
+                if share_tile >= 0:
+                    chosen, segment = share_column, tile_segment[share_tile]
+                    run = min(lanes, tile_pixels[share_tile] - share_pixel)
+                elif waiting:
                     for offset in range(1, columns + 1):
                         column = (last_served + offset) % columns
                         if count_before[column] <= 0:
@@ -225,15 +251,26 @@ def _run(
                     group_causes[_G_PARTIAL if waiting else _G_STARVED if work_left else _G_TAIL] += 1
                     continue
                 is_quiet = False
-                head = fifo_head[chosen]
-                for lane in range(run):
-                    lane_pixel[group, lane] = fifo_pixel[chosen, (head + lane) % depth]
-                    lane_has_word[group, lane] = False
-                fifo_head[chosen] = (head + run) % depth
-                fifo_count[chosen] -= run
-                queued -= run
-                count_before[chosen] = -1 - count_before[chosen]
-                last_served = chosen
+                if share_tile >= 0:
+                    for lane in range(run):
+                        lane_pixel[group, lane] = tile_first_pixel[share_tile] + share_pixel + lane
+                    share_column += 1
+                    if share_column == segment_columns[segment]:
+                        share_column = 0
+                        share_pixel += run
+                        if share_pixel == tile_pixels[share_tile]:
+                            tile_transfer[share_tile] = cycle
+                            share_tile = -1
+                else:
+                    head = fifo_head[chosen]
+                    for lane in range(run):
+                        lane_pixel[group, lane] = fifo_pixel[chosen, (head + lane) % depth]
+                    fifo_head[chosen] = (head + run) % depth
+                    fifo_count[chosen] -= run
+                    queued -= run
+                    count_before[chosen] = -1 - count_before[chosen]
+                    last_served = chosen
+                lane_has_word[group, :] = False
                 group_state[group] = _RUN
                 group_column[group] = chosen
                 group_segment[group] = segment
@@ -313,13 +350,13 @@ def _run(
             segment = tile_segment[shadow_tile]
             pixels = tile_pixels[shadow_tile]
             last_tile = shadow_tile == segment_first_tile[segment] + segment_tiles[segment] - 1
-            if gated:
+            if gated or cooperative:
                 image, first = segment_image[segment], tile_first_pixel[shadow_tile]
                 for column in range(segment_columns[segment]):
                     offered = shadow_next[column]
                     if offered == pixels:
                         continue
-                    if mask[image, segment_first_channel[segment] + column, first + offered]:
+                    if gated and mask[image, segment_first_channel[segment] + column, first + offered]:
                         before = count_before[column]
                         if before == depth or before == -1 - depth:
                             refused = _QUEUE_FULL
@@ -357,7 +394,7 @@ def _run(
             shadow_tile, shadow_columns = second_tile, segment_columns[tile_segment[second_tile]]
             shadow_next[:] = 0
             second_tile = -1
-        if array_tile >= 0 and array_spent == tile_cycles:
+        if array_tile >= 0 and array_spent == tile_cycles[array_tile]:
             if second_cycles > 0:
                 if second_tile < 0:
                     second_tile, second_spent = array_tile, 0
@@ -372,11 +409,13 @@ def _run(
             second_spent += 1
             second_busy += 1
         if array_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] <= cycle:
-            array_tile, array_spent = next_tile, 0
-            tile_start[next_tile] = cycle
-            next_tile += 1
-        if array_tile >= 0 and array_spent < tile_cycles:
-            cause = _BUSY
+            segment = tile_segment[next_tile]
+            if segment_first_step[segment] == 0 or is_done[segment - 1]:
+                array_tile, array_spent = next_tile, 0
+                tile_start[next_tile] = cycle
+                next_tile += 1
+        if array_tile >= 0 and array_spent < tile_cycles[array_tile]:
+            cause = _BUSY if array_spent >= tile_fetch[array_tile] else _K_SPLIT
             array_spent += 1
         elif array_tile >= 0:
             cause = refused
@@ -384,7 +423,9 @@ def _run(
             cause = _TAIL
         else:
             segment = tile_segment[next_tile]
-            cause = _UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP
+            cause = _K_SPLIT if on_chip_at[segment] <= cycle else _OFF_CHIP
+            if segment >= 2 and not is_done[segment - 2]:
+                cause = _UPDATE_WAIT
         array_causes[cause] += 1
         if cause != last_cause:
             array_log, logged = _log(array_log, logged, cycle, cause)
@@ -392,17 +433,23 @@ def _run(
         cycle += 1
 
         # Skip the cycles up to the next event
-        if gated and not (is_quiet and shadow_columns == 0):
+        if (gated or cooperative) and not (is_quiet and shadow_columns == 0):
             continue
         until = _NEVER  # first cycle that has to be simulated in full
         if free_at >= cycle:
             until = free_at
-        if array_tile >= 0 and array_spent < tile_cycles:
-            until = min(until, cycle + tile_cycles - array_spent)
+        if array_tile >= 0 and array_spent < tile_fetch[array_tile]:
+            until = min(until, cycle + tile_fetch[array_tile] - array_spent)
+        elif array_tile >= 0 and array_spent < tile_cycles[array_tile]:
+            until = min(until, cycle + tile_cycles[array_tile] - array_spent)
         elif array_tile >= 0 and second_tile < 0 and (shadow_columns == 0 or second_cycles > 0):
             until = cycle  # full, and free to move on
-        elif array_tile < 0 and next_tile < tiles:
-            until = min(until, max(cycle, on_chip_at[tile_segment[next_tile]]))
+        elif array_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] > cycle:
+            until = min(until, on_chip_at[tile_segment[next_tile]])
+        elif array_tile < 0 and next_tile < tiles and segment_first_step[tile_segment[next_tile]] == 0:
+            until = cycle  # starts
+        if cooperative and next_tile < tiles and on_chip_at[tile_segment[next_tile]] >= cycle:
+            until = min(until, on_chip_at[tile_segment[next_tile]])  # the LSB array may take it
         if second_tile >= 0:
             until = min(until, cycle + second_cycles - second_spent)
         if shadow_columns > 0:
@@ -413,8 +460,8 @@ def _run(
         if until == _NEVER or until <= cycle:
             continue
         skipped = until - cycle
-        if array_tile >= 0 and array_spent < tile_cycles:
-            cause = _BUSY
+        if array_tile >= 0 and array_spent < tile_cycles[array_tile]:
+            cause = _BUSY if array_spent >= tile_fetch[array_tile] else _K_SPLIT
             array_spent += skipped
         elif array_tile >= 0:
             cause = _DRAIN
@@ -422,7 +469,9 @@ def _run(
             cause = _TAIL
         else:
             segment = tile_segment[next_tile]
-            cause = _UPDATE_WAIT if segment >= 2 and not is_done[segment - 2] else _OFF_CHIP
+            cause = _K_SPLIT if on_chip_at[segment] <= cycle else _OFF_CHIP
+            if segment >= 2 and not is_done[segment - 2]:
+                cause = _UPDATE_WAIT
         array_causes[cause] += skipped
         if cause != last_cause:
             array_log, logged = _log(array_log, logged, cycle, cause)
@@ -433,10 +482,11 @@ def _run(
         if shadow_columns > 0:
             shadow_next[0] += skipped
             outputs_left[tile_segment[shadow_tile]] -= skipped * shadow_columns
-        if gated:
+        if gated or cooperative:
             work_left = next_tile < tiles or array_tile >= 0 or second_tile >= 0
-            for column in range(columns):
-                histogram[fifo_count[column]] += skipped
+            if gated:
+                for column in range(columns):
+                    histogram[fifo_count[column]] += skipped
             group_causes[_G_PARTIAL if queued > 0 else _G_STARVED if work_left else _G_TAIL] += groups * skipped
         cycle = until
     return (cycle, words_read, second_busy, read_cycles, write_cycles, launched), array_log[:logged].copy()

@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.hw.accelerator import Accelerator, Organisation
-from pgsim.model.schedule import Schedule, array_cycles
+from pgsim.model.schedule import Schedule, tile_cycles
 from pgsim.workload.layer import Geometry
 
 
 class ArrayCause(IntEnum):
     """What one cycle of the PE array went to, in order of priority (timing contract, section 6)."""
 
-    BUSY = 0  # spent on a tile
+    BUSY = 0  # spent on a tile's steps
     TAIL = 1  # no tile left
     QUEUE_FULL = 2  # full accumulators wait for the shadow: a FIFO refused an entry
     OUTPUT_PORT = 3  # full accumulators wait for the shadow: a port was taken by a returning update
     DRAIN = 4  # full accumulators wait for the shadow, or for the LSB parts (gated_fused)
     UPDATE_WAIT = 5  # the segment two back is not done: its updates still hold weights and LSB plane
     OFF_CHIP = 6  # operands are not on chip yet
+    K_SPLIT = 7  # fetched partial sums of the part of K before
 
 
 class GroupCause(IntEnum):
@@ -36,7 +37,7 @@ class GroupCause(IntEnum):
     PARTIAL = 5  # entries wait, too few of one channel to start
     STARVED = 6  # no entry waits, and more may come
     TAIL = 7  # nothing is left to do
-    NOT_GATED = 8  # the layer has no gate: the LSB array sits it out
+    NOT_GATED = 8  # the layer has no gate and is not shared: the LSB array sits it out
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,17 @@ class Job:
     """One layer and batch on one accelerator, as both engines take it.
 
     `mask` is bool [N, K, P*Q], None where every output goes straight to its port (a layer that is not gated, and every layer of
-    dense, two_pass and gated_fused). `tile_cycles` is E; `second_cycles` the cycles in the LSB parts of gated_fused, else 0.
+    dense, two_pass and gated_fused). `tile_cycles` int64 [T] is E of every tile, of which the first `tile_fetch` int64 [T] fetch partial sums.
+    `second_cycles` is the cycles of a tile in the LSB parts of gated_fused, else 0. `cooperative`: the LSB array shares the tiles.
     """
 
     schedule: Schedule
     geometry: Geometry
     mask: NDArray[np.bool_] | None
-    tile_cycles: int
+    tile_cycles: NDArray[np.int64]
+    tile_fetch: NDArray[np.int64]
     second_cycles: int
+    cooperative: bool
     columns: int
     groups: int
     lanes: int
@@ -60,9 +64,14 @@ class Job:
     channel_bits: int
     channel_latency: int
 
+    @property
+    def uses_groups(self) -> bool:
+        """Whether the LSB array has anything to do."""
+        return self.mask is not None or self.cooperative
+
 
 def make_job(schedule: Schedule, geometry: Geometry, accelerator: Accelerator, mask: NDArray[np.bool_] | None) -> Job:
-    """Return the job of one layer; `mask` bool [N, K, P, Q] where the layer is gated, else None."""
+    """Return the job of one layer; `mask` bool [N, K, P, Q] where it runs with a gate on this accelerator, else None."""
     org, gated = accelerator.organisation, mask is not None
     queued = gated and org is Organisation.DECOUPLED
     update = accelerator.update
@@ -71,8 +80,10 @@ def make_job(schedule: Schedule, geometry: Geometry, accelerator: Accelerator, m
         schedule=schedule,
         geometry=geometry,
         mask=mask.reshape(*mask.shape[:2], -1) if queued and mask is not None else None,
-        tile_cycles=array_cycles(schedule, org, gated),
+        tile_cycles=tile_cycles(schedule, org, gated),
+        tile_fetch=schedule.tile_fetch,
         second_cycles=schedule.steps * schedule.passes.update if gated and org is Organisation.GATED_FUSED else 0,
+        cooperative=accelerator.cooperative and not gated and schedule.parts == 1,
         columns=accelerator.array.columns,
         groups=update.groups if update else 0,
         lanes=update.lanes if update else 0,
@@ -87,11 +98,13 @@ def make_job(schedule: Schedule, geometry: Geometry, accelerator: Accelerator, m
 class Timing:
     """What an engine counted. Equal between engines, array by array, dtype included.
 
-    array_causes int64 [7] sums to `cycles`; group_causes int64 [9] sums to groups * cycles (0 groups: all zeros).
+    array_causes int64 [8] sums to `cycles`; group_causes int64 [9] sums to groups * cycles (0 groups: all zeros).
     queue_histogram int64 [Dq + 1]: FIFO-cycles at each occupancy, taken at the start of every cycle; sums to columns * cycles.
-    tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it.
+    tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it; for a tile that a
+    cooperative LSB array took, the cycle it was taken and the cycle its last item was handed to a group.
     segment_done int64 [S]: the cycle in which the segment's last output took its port.
     launches int64 [U, 6]: group, column, segment, entries, pop cycle, cycle of the last result, one row a launch in pop order.
+    tile_on_lsb int64 [T]: 1 where a cooperative LSB array took the tile, else 0.
     pushes int64 [E, 2]: cycle and column of every entry that went into the queue, in order.
     array_log int64 [X, 2]: cycle and ArrayCause, one row wherever the PE array's cause changes.
     """
@@ -106,6 +119,7 @@ class Timing:
     channel_write_cycles: int
     tile_start: NDArray[np.int64]
     tile_transfer: NDArray[np.int64]
+    tile_on_lsb: NDArray[np.int64]
     segment_done: NDArray[np.int64]
     launches: NDArray[np.int64]
     pushes: NDArray[np.int64]

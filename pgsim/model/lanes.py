@@ -61,7 +61,8 @@ def multiplier_bits(accelerator: Accelerator, widths: LaneWidths) -> int:
 class Passes:
     """Cycles that one reduction step takes: `predict` on the PE array, `update` on the LSB array or in the second phase.
 
-    `act_predict`, `act_update` and `weight` are the factors: predict = act_predict * weight.
+    `act_predict`, `act_update` and `weight` are the factors: predict = act_predict * weight. For a layer that is not gated
+    on a cooperative machine `update` is p_c, the passes of its whole codes on the LSB lanes.
     """
 
     act_predict: int
@@ -88,15 +89,14 @@ def weight_passes(layer: Layer, accelerator: Accelerator) -> int:
     return -(-bits // accelerator.array.weight_bits)
 
 
-def passes_of(layer: Layer, accelerator: Accelerator, widths: LaneWidths) -> Passes:
-    """Return how many cycles each of the layer's reduction steps takes on the accelerator."""
+def passes_of(layer: Layer, accelerator: Accelerator, widths: LaneWidths, gated: bool) -> Passes:
+    """Return how many cycles each of the layer's reduction steps takes; `gated`: it runs with a gate on this machine."""
     weight, bits = weight_passes(layer, accelerator), layer.act.bits
     org = accelerator.organisation
-    if org is Organisation.DENSE:
-        return Passes(-(-bits // widths.msb), 0, weight)
-    if layer.gate is None:
+    if not gated:
         lane = widths.msb + (widths.lsb if org is Organisation.GATED_FUSED else 0)
-        return Passes(-(-bits // lane), 0, weight)
+        shared = -(-bits // widths.lsb) if accelerator.cooperative else 0
+        return Passes(-(-bits // lane), shared, weight)
     predict, update = layer.pred_bits, layer.update_bits
     if org is Organisation.DECOUPLED:
         return Passes(-(-predict // widths.msb), -(-update // widths.lsb), weight)

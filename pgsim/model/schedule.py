@@ -36,7 +36,8 @@ class Traffic:
 class Schedule:
     """Segments and tiles of one layer and batch; arrays are int64, [S] a segment and [T] a tile.
 
-    `steps` is D, `words` the words of N channels a tap takes, so that step k is tap k // words, word k % words.
+    `steps` is D of the whole reduction, `words` the words of N channels a tap takes, so that step k is tap k // words, word
+    k % words. A segment covers steps [first_step, first_step + steps): all of them unless K is split.
     """
 
     segment_image: NDArray[np.int64]
@@ -45,6 +46,8 @@ class Schedule:
     segment_first_tile: NDArray[np.int64]
     segment_tiles: NDArray[np.int64]
     segment_pixels: NDArray[np.int64]
+    segment_first_step: NDArray[np.int64]
+    segment_steps: NDArray[np.int64]
     segment_read_bits: NDArray[np.int64]
     segment_write_bits: NDArray[np.int64]
     tile_segment: NDArray[np.int64]
@@ -53,6 +56,7 @@ class Schedule:
     steps: int
     words: int
     passes: Passes
+    parts: int  # of K; 1 where it is not split
     bands: int
     band_rows: int
     activation_fill_bits: int  # bits written into the activation buffers from off chip, halo re-reads included
@@ -68,6 +72,11 @@ class Schedule:
         """Number of tiles."""
         return len(self.tile_segment)
 
+    @property
+    def tile_fetch(self) -> NDArray[np.int64]:
+        """[T] cycles in which a tile fetches partial sums of the part before: its pixels, or 0 in the first part."""
+        return np.where(self.segment_first_step[self.tile_segment] > 0, self.tile_pixels, 0)
+
 
 def input_rows(geometry: Geometry, first: int, rows: int) -> int:
     """Return how many input rows the output rows [first, first + rows) read."""
@@ -77,14 +86,47 @@ def input_rows(geometry: Geometry, first: int, rows: int) -> int:
     return max(0, min(high, geometry.in_height - 1) - max(low, 0) + 1)
 
 
-def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic) -> int:
+@dataclass(frozen=True)
+class WeightPlan:
+    """How a layer's weights go through the weight buffer (timing contract, section 1)."""
+
+    resident: bool  # all of the layer's weights stay on chip for the batch
+    columns: int  # of a channel tile
+    part_taps: tuple[int, ...]  # taps of each part of K
+
+
+def plan_weights(layer: Layer, accelerator: Accelerator, threshold_bits: int, gated: bool) -> WeightPlan:
+    """Fit the layer's weights to the weight buffer; raise InputError where not even one tap of a channel tile fits half."""
+    g, size = layer.geometry, accelerator.memory.weight.size_bits
+    tap_bits = g.group_in_channels * layer.weight_format.storage_bits
+    taps = g.kernel[0] * g.kernel[1]
+    columns = max(wide for _, wide in _channel_tiles(layer, accelerator, accelerator.array.columns))
+    channel_bits = taps * tap_bits + threshold_bits
+    if g.out_channels * channel_bits <= size:
+        return WeightPlan(True, columns, (taps,))
+    if 2 * columns * channel_bits <= size:
+        return WeightPlan(False, columns, (taps,))
+    need = 2 * (channel_bits if gated else columns * tap_bits)
+    if need > size:
+        what = "one output channel" if gated else "one tap of a channel tile"
+        raise InputError(
+            f"{accelerator.name}: memory.weight.size must hold {what} of layer {layer.name} twice ({need} bits), "
+            f"not {size} bits"
+        )
+    if gated:
+        return WeightPlan(False, size // (2 * channel_bits), (taps,))
+    parts = -(-taps // (size // (2 * columns * tap_bits)))
+    return WeightPlan(False, columns, tuple(taps * (p + 1) // parts - taps * p // parts for p in range(parts)))
+
+
+def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic, weights: WeightPlan) -> int:
     """Return the output rows of a band (timing contract, section 1).
 
     All rows where the input is on chip already and no output leaves; else the most whose input rows fit half of each
     activation buffer and whose outputs fit half of the output buffer. Raises InputError where not even one row fits.
     """
     g, memory = layer.geometry, accelerator.memory
-    columns = min(accelerator.array.columns, g.out_channels)
+    columns = min(weights.columns, g.out_channels)
     lsb = memory.activation_lsb.size_bits if memory.activation_lsb else 0
     room = {
         "activation": memory.activation.size_bits if traffic.activation_free is None else traffic.activation_free,
@@ -97,12 +139,13 @@ def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic) -> int:
         most = max(input_rows(g, first, min(rows, g.out_height - first)) for first in range(0, g.out_height, rows))
         pixels = most * g.in_width if traffic.input_off_chip else 0
         out = columns * rows * g.out_width
+        spilled = out * accelerator.array.psum_bits if len(weights.part_taps) > 1 else 0
         needs = {
-            "activation": pixels * traffic.pixel_bits,
-            "activation_lsb": pixels * traffic.pixel_lsb_bits,
-            "output": -(-out * traffic.write_bits // g.outputs),
+            "activation": 2 * pixels * traffic.pixel_bits,
+            "activation_lsb": 2 * pixels * traffic.pixel_lsb_bits,
+            "output": 2 * -(-out * traffic.write_bits // g.outputs) + spilled,
         }
-        return next(((name, 2 * need) for name, need in needs.items() if 2 * need > room[name]), None)
+        return next(((name, need) for name, need in needs.items() if need > room[name]), None)
 
     if misfit(g.out_height) is None:
         return g.out_height
@@ -116,9 +159,9 @@ def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic) -> int:
     )
 
 
-def _channel_tiles(layer: Layer, accelerator: Accelerator) -> list[tuple[int, int]]:
-    """(first output channel, columns) of every channel tile, groups in order."""
-    g, columns = layer.geometry, accelerator.array.columns
+def _channel_tiles(layer: Layer, accelerator: Accelerator, columns: int) -> list[tuple[int, int]]:
+    """(first output channel, columns) of every channel tile of at most `columns`, groups in order."""
+    g = layer.geometry
     if g.groups > 1 and g.group_in_channels == 1 and g.group_out_channels == 1:
         wide = columns if accelerator.depthwise is DepthwisePort.OWN_PORT else 1
         return [(first, min(wide, g.groups - first)) for first in range(0, g.groups, wide)]
@@ -136,66 +179,65 @@ def _share(total: int, before: int, count: int, outputs: int) -> int:
 
 
 def make_schedule(
-    layer: Layer, accelerator: Accelerator, widths: LaneWidths, images: int, traffic: Traffic, threshold_bits: int
+    layer: Layer,
+    accelerator: Accelerator,
+    widths: LaneWidths,
+    images: int,
+    traffic: Traffic,
+    *,
+    gated: bool,
 ) -> Schedule:
-    """Lay out the layer's work over `images` images.
+    """Lay out the layer's work over `images` images; `gated` says whether it runs with a gate on this accelerator.
 
     Raises InputError where a buffer is too small for any tile.
     """
     g, array = layer.geometry, accelerator.array
     words = -(-g.group_in_channels // array.multipliers)
-    rows = band_rows(layer, accelerator, traffic)
+    threshold_bits = array.psum_bits + 1 if gated else 0
+    weights = plan_weights(layer, accelerator, threshold_bits, gated)
+    rows = band_rows(layer, accelerator, traffic, weights)
     bands = [(first, min(rows, g.out_height - first)) for first in range(0, g.out_height, rows)]
-    channels = _channel_tiles(layer, accelerator)
-    weight_bits_each = g.reduction * layer.weight_format.storage_bits + threshold_bits
-    tile_weights = max(columns for _, columns in channels) * weight_bits_each
-    all_weights = g.out_channels * weight_bits_each
-    resident = all_weights <= accelerator.memory.weight.size_bits
-    if not resident and 2 * tile_weights > accelerator.memory.weight.size_bits:
-        raise InputError(
-            f"{accelerator.name}: memory.weight.size must hold the weights of two channel tiles of layer {layer.name} "
-            f"({2 * tile_weights} bits), not {accelerator.memory.weight.size_bits} bits"
-        )
+    channels = _channel_tiles(layer, accelerator, weights.columns)
+    parts = list(zip(np.cumsum((0, *weights.part_taps[:-1])).tolist(), weights.part_taps, strict=True))
+    tap_bits = g.group_in_channels * layer.weight_format.storage_bits
+    reload = not weights.resident and len(channels) * len(parts) > 1
 
-    segments: list[tuple[int, int, int, int, int, int, int, int]] = []
-    tile_segment: list[NDArray[np.int64]] = []
-    tile_first: list[NDArray[np.int64]] = []
-    tile_pixels: list[NDArray[np.int64]] = []
-    fill = weight_fill = 0
-    tiles = outputs = 0
+    segments: list[tuple[int, ...]] = []
+    tile_columns: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+    fill = weight_fill = tiles = outputs = 0
     for image in range(images):
         for band, (first_row, band_height) in enumerate(bands):
             start, pixels = first_row * g.out_width, band_height * g.out_width
             firsts = np.arange(start, start + pixels, array.rows, dtype=np.int64)
             counts = np.minimum(array.rows, start + pixels - firsts)
             for position, (first_channel, columns) in enumerate(channels):
-                before = outputs % g.outputs
-                outputs += columns * pixels
-                read = _share(traffic.read_bits, before, columns * pixels, g.outputs)
-                if position == 0 and traffic.input_off_chip:
-                    pixel = traffic.pixel_bits + traffic.pixel_lsb_bits
-                    band_bits = input_rows(g, first_row, band_height) * g.in_width * pixel
-                    fill += band_bits
-                    read += band_bits
-                first_use = image == 0 and band == 0
-                if first_use or (not resident and len(channels) > 1):
-                    weight_fill += columns * weight_bits_each
-                    read += columns * weight_bits_each
-                write = _share(traffic.write_bits, before, columns * pixels, g.outputs)
-                segments.append((image, first_channel, columns, tiles, len(firsts), pixels, read, write))
-                tile_segment.append(np.full(len(firsts), len(segments) - 1, dtype=np.int64))
-                tile_first.append(firsts)
-                tile_pixels.append(counts)
-                tiles += len(firsts)
+                for part, (first_tap, taps) in enumerate(parts):
+                    read = write = 0
+                    if position == part == 0 and traffic.input_off_chip:
+                        pixel = traffic.pixel_bits + traffic.pixel_lsb_bits
+                        read = input_rows(g, first_row, band_height) * g.in_width * pixel
+                        fill += read
+                    if reload or (image == 0 and band == 0):
+                        bits = columns * (taps * tap_bits + (threshold_bits if part == 0 else 0))
+                        weight_fill += bits
+                        read += bits
+                    if part == len(parts) - 1:
+                        before = outputs % g.outputs
+                        outputs += columns * pixels
+                        read += _share(traffic.read_bits, before, columns * pixels, g.outputs)
+                        write = _share(traffic.write_bits, before, columns * pixels, g.outputs)
+                    steps = (first_tap * words, taps * words)
+                    segments.append((image, first_channel, columns, tiles, len(firsts), pixels, *steps, read, write))
+                    tile_columns.append((np.full(len(firsts), len(segments) - 1, dtype=np.int64), firsts, counts))
+                    tiles += len(firsts)
     table = np.array(segments, dtype=np.int64).T.copy()
     return Schedule(
         *table,
-        tile_segment=np.concatenate(tile_segment),
-        tile_first_pixel=np.concatenate(tile_first),
-        tile_pixels=np.concatenate(tile_pixels),
+        *(np.concatenate(column) for column in zip(*tile_columns, strict=True)),
         steps=g.kernel[0] * g.kernel[1] * words,
         words=words,
-        passes=passes_of(layer, accelerator, widths),
+        passes=passes_of(layer, accelerator, widths, gated),
+        parts=len(parts),
         bands=len(bands),
         band_rows=rows,
         activation_fill_bits=fill,
@@ -203,9 +245,9 @@ def make_schedule(
     )
 
 
-def array_cycles(schedule: Schedule, organisation: Organisation, gated: bool) -> int:
-    """Return E, the cycles that a tile occupies the PE array (its MSB part in gated_fused)."""
-    cycles = schedule.steps * schedule.passes.predict
+def tile_cycles(schedule: Schedule, organisation: Organisation, gated: bool) -> NDArray[np.int64]:
+    """Return E of every tile, int64 [T]: the cycles it occupies the PE array (its MSB part in gated_fused), fetches included."""
+    cycles = schedule.passes.predict
     if organisation is Organisation.TWO_PASS and gated:
-        cycles += schedule.steps * schedule.passes.update
-    return cycles
+        cycles += schedule.passes.update
+    return schedule.segment_steps[schedule.tile_segment] * cycles + schedule.tile_fetch

@@ -168,9 +168,7 @@ def _run_layer(
     differing = int(np.count_nonzero(outputs != tensors.output)) if verify else 0
     if verify and is_traces_own:
         _check_recorded(layer, tensors, outputs, mask)
-    schedule = make_schedule(
-        layer, accelerator, machine.widths, images, placement.traffic, array.psum_bits + 1 if gate else 0
-    )
+    schedule = make_schedule(layer, accelerator, machine.widths, images, placement.traffic, gated=gate is not None)
     job = make_job(schedule, layer.geometry, accelerator, mask)
     if engine is Engine.CLOCKED:
         timing = _run_clocked(layer, gate, tensors, machine, schedule, job, outputs)

@@ -103,23 +103,27 @@ class Geometry:
         """(K, C/G, R, S) in canonical layout."""
         return (self.out_channels, self.group_in_channels, *self.kernel)
 
-    def taps_inside(self) -> NDArray[np.int64]:
-        """[P, Q] int64: kernel taps of each output pixel that fall on the input and not on padding."""
+    def inside_taps(self) -> NDArray[np.int64]:
+        """[P, Q, R, S] of 0 and 1: whether a kernel tap of an output pixel falls on the input and not on padding."""
         rows = _inside(
             self.out_height, self.stride[0], self.padding[0], self.kernel[0], self.dilation[0], self.in_height
         )
         cols = _inside(self.out_width, self.stride[1], self.padding[2], self.kernel[1], self.dilation[1], self.in_width)
-        return np.outer(rows, cols)
+        return rows[:, None, :, None] * cols[None, :, None, :]
+
+    def taps_inside(self) -> NDArray[np.int64]:
+        """[P, Q]: kernel taps of each output pixel that fall on the input and not on padding."""
+        return self.inside_taps().sum(axis=(2, 3))
 
     @property
     def useful_macs(self) -> int:
         """MACs of one image whose tap is not padding."""
-        return int(self.taps_inside().sum()) * self.out_channels * self.group_in_channels
+        return int(self.inside_taps().sum()) * self.out_channels * self.group_in_channels
 
 
 def _inside(out: int, stride: int, pad: int, taps: int, dilation: int, size: int) -> NDArray[np.int64]:
     position = np.arange(out)[:, None] * stride - pad + np.arange(taps)[None, :] * dilation
-    return ((position >= 0) & (position < size)).sum(axis=1).astype(np.int64)
+    return ((position >= 0) & (position < size)).astype(np.int64)
 
 
 @dataclass(frozen=True)

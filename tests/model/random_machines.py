@@ -54,6 +54,7 @@ def make_accelerator(
     weight_buffer_bits: int = 60 << 14,
     gate: GateSource = GateSource.TRACE,
     depthwise: DepthwisePort = DepthwisePort.OWN_PORT,
+    cooperative: bool = False,
 ) -> Accelerator:
     """A machine with everything that a test does not care about filled in."""
     decoupled = organisation is Organisation.DECOUPLED
@@ -78,7 +79,7 @@ def make_accelerator(
             feature_maps=FeatureMaps.OFF_CHIP,
         ),
         batch=1,
-        cooperative=False,
+        cooperative=cooperative,
         depthwise=depthwise,
         clock_gating=True,
     )
@@ -142,7 +143,8 @@ def cases(draw: st.DrawFn, organisation: Organisation | None = None) -> Case:
         channel_bits=draw(st.sampled_from([1, 8, 64, 4096])),
         latency=draw(st.integers(0, 20)),
         depthwise=draw(st.sampled_from(list(DepthwisePort))),
-        weight_buffer_bits=draw(st.sampled_from([1 << 20, 1 << 13])),
+        weight_buffer_bits=draw(st.sampled_from([1 << 20, 1 << 11, 1 << 9, 1 << 8])),
+        cooperative=org is Organisation.DECOUPLED and draw(st.booleans()),
     )
     traffic = Traffic(
         input_off_chip=draw(st.booleans()),

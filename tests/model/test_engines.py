@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 
 from pgsim.arith.formats import GatePolicy
 from pgsim.arith.reference import dense_layer, gated_layer
@@ -29,8 +28,9 @@ def prepare(case: Case) -> tuple[Job, Operands, np.ndarray]:
     lsb_array = case.accelerator.update.act_bits if case.accelerator.update else None
     msb = case.accelerator.array.act_bits or pred
     widths = LaneWidths(msb, 0 if org in (Organisation.DENSE, Organisation.TWO_PASS) else lsb_array or 1, True)
-    schedule = make_schedule(layer, case.accelerator, widths, len(case.activation), case.traffic, 24)
     gate = layer.gate if org is not Organisation.DENSE else None
+    gated = gate is not None
+    schedule = make_schedule(layer, case.accelerator, widths, len(case.activation), case.traffic, gated=gated)
     if gate is None:
         mask = None
         outputs = dense_layer(case.activation, layer.weight, layer.geometry)
@@ -61,8 +61,8 @@ def assert_same(clocked: Timing, fast: Timing) -> None:
 def test_both_engines_agree_in_every_count_and_the_ports_give_the_layers_result(case: Case) -> None:
     try:
         job, operands, outputs = prepare(case)
-    except InputError as error:
-        pytest.skip(str(error))
+    except InputError:
+        reject()  # a buffer too small for any tile; test_schedule.py has these
     clocked, values = run_clocked(job, operands)
     assert_same(clocked, run_fast(job))
     np.testing.assert_array_equal(values, outputs)

@@ -6,6 +6,7 @@ comes out of the output ports is the layer's result, not a copy of it.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,15 @@ class Tile:
     spent: int = 0  # cycles spent where it is now
 
 
+@dataclass(frozen=True)
+class Item:
+    """A piece of a tile that a group of a cooperative LSB array takes: pixels of one column."""
+
+    tile: int
+    column: int
+    entries: tuple[Entry, ...]
+
+
 class Machine:
     """One layer and batch on the machine. `step` is one cycle; `run` goes to the end."""
 
@@ -37,6 +47,7 @@ class Machine:
         reads, writes = schedule.segment_read_bits.tolist(), schedule.segment_write_bits.tolist()
         self.channel = OffChipChannel(job.channel_bits, job.channel_latency, reads, writes)
         self.next_tile = 0
+        self.items: deque[Item] = deque()  # of the tile that a cooperative LSB array took
         self.on_array: Tile | None = None  # the tile that the PE array (its MSB part) holds
         self.second: Tile | None = None  # the tile in the LSB parts of gated_fused
         self.columns = [Column() for _ in range(job.columns)]
@@ -53,6 +64,7 @@ class Machine:
         self.lsb_words_read = self.second_busy = 0
         self.tile_start = [-1] * schedule.tiles
         self.tile_transfer = [-1] * schedule.tiles
+        self.tile_on_lsb = [0] * schedule.tiles
         self.segment_done = [-1] * schedule.segments
         self.launches: list[list[int]] = []
         self.pushes: list[tuple[int, int]] = []
@@ -73,6 +85,7 @@ class Machine:
             channel_write_cycles=self.channel.write_cycles,
             tile_start=np.array(self.tile_start, dtype=np.int64),
             tile_transfer=np.array(self.tile_transfer, dtype=np.int64),
+            tile_on_lsb=np.array(self.tile_on_lsb, dtype=np.int64),
             segment_done=np.array(self.segment_done, dtype=np.int64),
             launches=np.array(self.launches, dtype=np.int64).reshape(-1, 6),
             pushes=np.array(self.pushes, dtype=np.int64).reshape(-1, 2),
@@ -119,33 +132,59 @@ class Machine:
         if self.outputs_left[segment] == 0:
             self.segment_done[segment] = self.cycle
 
-    # Rule 3: free groups pop
+    # Rule 3: free groups look for work
 
     def _pop(self, finished_segment: list[int], work_left: bool) -> None:
         waiting = any(fifo.count for fifo in self.fifos)
         taken: set[int] = set()
         self.free_before = [group.state is GroupState.FREE for group in self.groups]
+        if self.job.cooperative and not self.items:
+            self._share_tile()
         for number, group in enumerate(self.groups):
             if group.state is not GroupState.FREE:
                 continue
-            if self.job.mask is None:
+            if not self.job.uses_groups:
                 self.group_causes[GroupCause.NOT_GATED] += 1
-                continue
-            column = self._choose_fifo(finished_segment, taken)
-            if column is None:
+            elif self.job.cooperative and self.items:
+                item = self.items.popleft()
+                self._launch(number, item.column, list(item.entries), [0] * len(item.entries))
+                if not self.items:
+                    self.tile_transfer[item.tile] = self.cycle
+            elif (column := self._choose_fifo(finished_segment, taken)) is not None:
+                taken.add(column)
+                self.last_served = column
+                fifo = self.fifos[column]
+                entries = [fifo.entries.popleft() for _ in range(min(self.job.lanes, fifo.run_length()))]
+                self._launch(number, column, entries, [self.operands.aligned(entry.psum) for entry in entries])
+            else:
                 cause = GroupCause.PARTIAL if waiting else GroupCause.STARVED if work_left else GroupCause.TAIL
                 self.group_causes[cause] += 1
-                continue
-            taken.add(column)
-            self.last_served = column
-            fifo = self.fifos[column]
-            count = min(self.job.lanes, fifo.run_length())
-            entries = [fifo.entries.popleft() for _ in range(count)]
-            self.launches.append([number, column, entries[0].segment, count, self.cycle, -1])
-            group.take(
-                column, entries, [self.operands.aligned(entry.psum) for entry in entries], len(self.launches) - 1
-            )
-            self.group_causes[GroupCause.POP] += 1
+
+    def _launch(self, number: int, column: int, entries: list[Entry], psums: list[int]) -> None:
+        self.launches.append([number, column, entries[0].segment, len(entries), self.cycle, -1])
+        self.groups[number].take(column, entries, psums, len(self.launches) - 1)
+        self.group_causes[GroupCause.POP] += 1
+
+    def _share_tile(self) -> None:
+        """A cooperative LSB array takes the next tile, if it will not be the last to finish."""
+        if self.next_tile == self.schedule.tiles:
+            return
+        index, lanes = self.next_tile, self.job.lanes
+        segment = int(self.schedule.tile_segment[index])
+        columns, pixels = int(self.schedule.segment_columns[segment]), int(self.schedule.tile_pixels[index])
+        rounds = -(-columns * -(-pixels // lanes) // self.job.groups)
+        own_cycles = rounds * self.schedule.steps * self.schedule.passes.update
+        others_cycles = (self.schedule.tiles - index - 1) * int(self.job.tile_cycles[index])
+        if not self.channel.is_on_chip(segment, self.cycle) or others_cycles < own_cycles:
+            return
+        first = int(self.schedule.tile_first_pixel[index])
+        for chunk in range(first, first + pixels, lanes):
+            for column in range(columns):
+                chunk_pixels = range(chunk, min(chunk + lanes, first + pixels))
+                self.items.append(Item(index, column, tuple(Entry(segment, pixel, 0) for pixel in chunk_pixels)))
+        self.tile_on_lsb[index] = 1
+        self.tile_start[index] = self.cycle
+        self.next_tile += 1
 
     def _choose_fifo(self, finished_segment: list[int], taken: set[int]) -> int | None:
         for offset in range(1, self.job.columns + 1):
@@ -246,7 +285,7 @@ class Machine:
         if self.second is not None and self.second.spent == self.job.second_cycles and self._shadow_is_free():
             self._to_shadow(self.second)
             self.second = None
-        if self.on_array is not None and self.on_array.spent == self.job.tile_cycles:
+        if self.on_array is not None and self.on_array.spent == self.job.tile_cycles[self.on_array.index]:
             self._leave_array()
         if self.second is not None and self.second.spent < self.job.second_cycles:
             self.second.psum = self.operands.second_cycle(self.second.psum, self.second.index, self.second.spent)
@@ -254,8 +293,8 @@ class Machine:
             self.second_busy += 1
         if self.on_array is None and self.next_tile < self.schedule.tiles:
             segment = int(self.schedule.tile_segment[self.next_tile])
-            if self.channel.is_on_chip(segment, self.cycle):
-                self.on_array = Tile(self.next_tile, self.operands.empty_psums(segment, self.next_tile))
+            if self.channel.is_on_chip(segment, self.cycle) and self._psums_are_there(segment):
+                self.on_array = Tile(self.next_tile, self.operands.first_psums(segment, self.next_tile))
                 self.tile_start[self.next_tile] = self.cycle
                 self.next_tile += 1
         cause = self._array_cause(refused)
@@ -265,9 +304,12 @@ class Machine:
 
     def _array_cause(self, refused: ArrayCause) -> ArrayCause:
         tile = self.on_array
-        if tile is not None and tile.spent < self.job.tile_cycles:
-            tile.psum = self.operands.predict_cycle(tile.psum, tile.index, tile.spent)
+        if tile is not None and tile.spent < self.job.tile_cycles[tile.index]:
+            worked = tile.spent - int(self.job.tile_fetch[tile.index])
             tile.spent += 1
+            if worked < 0:
+                return ArrayCause.K_SPLIT
+            tile.psum = self.operands.predict_cycle(tile.psum, tile.index, worked)
             return ArrayCause.BUSY
         if tile is not None:
             return refused
@@ -276,7 +318,11 @@ class Machine:
         segment = int(self.schedule.tile_segment[self.next_tile])
         if segment >= 2 and not self.is_done[segment - 2]:
             return ArrayCause.UPDATE_WAIT
-        return ArrayCause.OFF_CHIP
+        return ArrayCause.K_SPLIT if self.channel.is_on_chip(segment, self.cycle) else ArrayCause.OFF_CHIP
+
+    def _psums_are_there(self, segment: int) -> bool:
+        """Whether the part of K before, if there is one, has spilled all its partial sums."""
+        return self.schedule.segment_first_step[segment] == 0 or self.is_done[segment - 1]
 
     def _leave_array(self) -> None:
         """Move full accumulators on, if there is room: to the shadow, or to the LSB parts of gated_fused."""
@@ -306,11 +352,12 @@ class Machine:
             )
 
     def _prediction_work_left(self) -> bool:
-        """Whether outputs may still come to the FIFOs: tiles left or in flight, or the shadow not drained."""
+        """Whether the groups may still get work: tiles left or in flight, items, or a shadow that is not drained."""
         return (
             self.next_tile < self.schedule.tiles
             or self.on_array is not None
             or self.second is not None
+            or bool(self.items)
             or not self._shadow_is_free()
         )
 

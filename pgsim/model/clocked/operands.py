@@ -42,6 +42,7 @@ class Operands:
     threshold: Ints | None
     policy: GatePolicy
     _mask: dict[int, NDArray[np.bool_]] = field(default_factory=dict)  # tile -> mask, for the two phases of one array
+    _spilled: dict[tuple[int, int, int], int] = field(default_factory=dict)  # partial sums where K is split
 
     def __post_init__(self) -> None:
         layer, org = self.layer, self.accelerator.organisation
@@ -111,16 +112,22 @@ class Operands:
         weight = operand_slice(weights, weight_pass, self.schedule.passes.weight, array.weight_bits)
         return int(act @ weight) << (act_pass * bits + weight_pass * array.weight_bits)
 
-    def empty_psums(self, segment: int, tile: int) -> Ints:
-        """Cleared accumulators of a tile, int64 [columns, pixels]."""
-        return np.zeros((self.schedule.segment_columns[segment], self.schedule.tile_pixels[tile]), dtype=np.int64)
+    def first_psums(self, segment: int, tile: int) -> Ints:
+        """Accumulators of a tile before its first step, int64 [columns, pixels]: 0, or what the part before spilled."""
+        psums = np.zeros((self.schedule.segment_columns[segment], self.schedule.tile_pixels[tile]), dtype=np.int64)
+        if self.schedule.segment_first_step[segment]:
+            for column, pixel in np.ndindex(psums.shape):
+                output = int(self.schedule.tile_first_pixel[tile]) + pixel
+                psums[column, pixel] = self._spilled.pop(self._place(segment, column, output))
+        return psums
 
     def predict_cycle(self, psum: Ints, tile: int, spent: int) -> Ints:
         """One cycle of a tile on the PE array: every PE adds its products. two_pass goes on into its update phase."""
-        passes = self.schedule.passes
-        phase_cycles = self.schedule.steps * passes.predict
+        passes, segment = self.schedule.passes, self.schedule.tile_segment[tile]
+        phase_cycles = int(self.schedule.segment_steps[segment]) * passes.predict
         if spent < phase_cycles:
             step, index = divmod(spent, passes.predict)
+            step += int(self.schedule.segment_first_step[segment])
             return self._add(psum, self.high, tile, step, index, passes.act_predict, self.lane_bits)
         if spent == phase_cycles:
             psum = self._compare(psum, tile)
@@ -158,10 +165,10 @@ class Operands:
         return np.where(self._mask[tile], added, psum)
 
     def update_step(self, psum: int, segment: int, column: int, pixel: int, step: int, pass_index: int) -> int:
-        """One pass of one step of one lane of the LSB array."""
-        passes = self.schedule.passes
+        """One pass of one step of one lane of the LSB array: of the LSB plane, or of whole codes of a shared tile."""
+        plane = self.low if self.is_gated else self.high
         return psum + self._product(
-            self.low, segment, column, pixel, step, pass_index, passes.act_update, self.update_lane_bits
+            plane, segment, column, pixel, step, pass_index, self.schedule.passes.act_update, self.update_lane_bits
         )
 
     # The gate and the ports
@@ -188,8 +195,15 @@ class Operands:
         return np.full((len(self.activation), *self.layer.geometry.output_shape), np.iinfo(np.int64).min)
 
     def store(self, outputs: Ints, segment: int, column: int, pixel: int, value: int) -> None:
-        """Write one result that took its port; each output is written once."""
-        image, channel = int(self.schedule.segment_image[segment]), self._channel(segment, column)
+        """Write one result that took its port, or spill a partial sum; each output is written once."""
+        image, channel, pixel = where = self._place(segment, column, pixel)
+        schedule = self.schedule
+        if schedule.segment_first_step[segment] + schedule.segment_steps[segment] < schedule.steps:
+            self._spilled[where] = value
+            return
         flat = outputs.reshape(*outputs.shape[:2], -1)
         assert flat[image, channel, pixel] == np.iinfo(np.int64).min, "an output was written twice"
         flat[image, channel, pixel] = value
+
+    def _place(self, segment: int, column: int, pixel: int) -> tuple[int, int, int]:
+        return int(self.schedule.segment_image[segment]), self._channel(segment, column), pixel

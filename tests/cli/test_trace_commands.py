@@ -158,15 +158,12 @@ def test_verify_refuses_a_layer_that_is_none(trace_file: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("refresh", [True, False], ids=["digests rewritten", "digests kept"])
-@pytest.mark.parametrize("member", ["output", "mask"])
-@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("name", [f"{i:03d}.output" for i in range(8)] + [f"{i:03d}.mask" for i in (1, 2, 3, 5, 6)])
 def test_without_digests_a_flip_in_an_output_or_mask_is_still_found(
-    index: int, member: str, refresh: bool, trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, refresh: bool, trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = take_apart(trace_file)
-    name = f"{index:03d}.{member}"
-    if name not in parts.arrays:
-        pytest.skip("this layer has no gate")
+    index, member = int(name[:3]), name[4:]
     flat = parts.arrays[name].reshape(-1)
     place = np.random.default_rng(index).integers(flat.size)
     flat[place] ^= flat.dtype.type(1)

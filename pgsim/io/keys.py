@@ -183,7 +183,7 @@ class Quantity(Kind):
         factors = dict(self.units)
         match = _QUANTITY.fullmatch(value) if isinstance(value, str) and len(value) <= 40 else None
         if match is None or match[2] not in factors:
-            raise Wrong(f"be {self.noun} in {join_or(list(factors))}")
+            raise Wrong(f"be {self.noun} in {join_or(sorted(factors, key=factors.__getitem__))}")
         exact = Fraction(match[1]) * factors[match[2]]
         number: int | float = float(exact)
         if self.allowed.whole and exact.denominator == 1:

@@ -83,12 +83,12 @@ REFUSED = {
     "wrong energy unit": (
         "value: 0.03 pJ",
         "value: 0.03 mW",
-        "bad.yaml:25: actions[0].value must be an energy in pJ or fJ, not '0.03 mW'",
+        "bad.yaml:25: actions[0].value must be an energy in fJ or pJ, not '0.03 mW'",
     ),
     "energy without unit": (
         "value: 0.03 pJ",
         "value: 0.03",
-        "bad.yaml:25: actions[0].value must be an energy in pJ or fJ, not 0.03",
+        "bad.yaml:25: actions[0].value must be an energy in fJ or pJ, not 0.03",
     ),
     "DRAM energy without bit": (
         "value: 8 pJ/bit",
@@ -98,17 +98,17 @@ REFUSED = {
     "NaN": (
         "value: 0.03 pJ",
         "value: .nan",
-        "bad.yaml:25: actions[0].value must be an energy in pJ or fJ, not nan",
+        "bad.yaml:25: actions[0].value must be an energy in fJ or pJ, not nan",
     ),
     "NaN with a unit": (
         "value: 0.03 pJ",
         "value: nan pJ",
-        "bad.yaml:25: actions[0].value must be an energy in pJ or fJ, not 'nan pJ'",
+        "bad.yaml:25: actions[0].value must be an energy in fJ or pJ, not 'nan pJ'",
     ),
     "infinite": (
         "value: 0.03 pJ",
         "value: -.inf",
-        "bad.yaml:25: actions[0].value must be an energy in pJ or fJ, not -inf",
+        "bad.yaml:25: actions[0].value must be an energy in fJ or pJ, not -inf",
     ),
     "too large": (
         "value: 0.03 pJ",

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pgsim.errors import InputError
 from pgsim.io.hardware import load_accelerator
@@ -169,12 +171,12 @@ REFUSED = {
     "wrong unit": (
         "clock: 500 MHz",
         "clock: 500 mW",
-        "bad.yaml:4: clock must be a frequency in MHz, Hz, kHz or GHz, not '500 mW'",
+        "bad.yaml:4: clock must be a frequency in Hz, kHz, MHz or GHz, not '500 mW'",
     ),
     "missing unit": (
         "clock: 500 MHz",
         "clock: 500",
-        "bad.yaml:4: clock must be a frequency in MHz, Hz, kHz or GHz, not 500",
+        "bad.yaml:4: clock must be a frequency in Hz, kHz, MHz or GHz, not 500",
     ),
     "kilobytes that are none": (
         "weight: {size: 8 KiB}",
@@ -199,12 +201,12 @@ REFUSED = {
     "a clock of a million digits": (
         "clock: 500 MHz",
         f"clock: {'5' * 300} MHz",
-        f"bad.yaml:4: clock must be a frequency in MHz, Hz, kHz or GHz, not '{'5' * 59}...",
+        f"bad.yaml:4: clock must be a frequency in Hz, kHz, MHz or GHz, not '{'5' * 59}...",
     ),
     "voltage": (
         "voltage: 1.0 V",
         "voltage: 45 nm",
-        "bad.yaml:7: technology.voltage must be a voltage in V or mV, not '45 nm'",
+        "bad.yaml:7: technology.voltage must be a voltage in mV or V, not '45 nm'",
     ),
     "banks that do not divide": (
         "weight: {size: 8 KiB}",
@@ -364,6 +366,45 @@ def test_a_file_that_is_not_there_is_refused_in_these_words(
     with pytest.raises(InputError) as caught:
         load_accelerator(name)
     assert str(caught.value) == expected
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_file_with_bytes_changed_loads_or_is_refused_in_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    raw = bytearray(data.draw(st.sampled_from([DENSE, DECOUPLED])).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4) | st.sampled_from(YAML_PIECES))
+    path = tmp_path / "some.yaml"
+    path.write_bytes(raw)
+    message = ""
+    try:
+        load_accelerator(path)
+    except InputError as error:
+        message = str(error)
+    assert not message or message.startswith(f"{path}:")
+    assert "\n" not in message
+
+
+YAML_PIECES = [
+    b"[",
+    b"{",
+    b"}",
+    b": ",
+    b"- ",
+    b"&a ",
+    b"*a",
+    b"!",
+    b"|",
+    b">",
+    b"'",
+    b'"',
+    b"\n",
+    b"\t",
+    b"#",
+    b"%",
+    b"\x00",
+]
 
 
 def test_every_message_is_one_line() -> None:

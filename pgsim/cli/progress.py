@@ -20,3 +20,25 @@ def steps(task: str, total: int) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(task, total=total)
         yield lambda done: progress.update(bar, advance=1, description=f"{task} {done}")
+
+
+@contextlib.contextmanager
+def amounts(task: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar while the block runs; call what is yielded with (what is being done, amount done, amount in all)."""
+    if not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(task, total=None)
+        yield lambda what, done, total: progress.update(
+            bar, completed=done, total=total, description=f"{task} {what}"[:60]
+        )

@@ -134,7 +134,7 @@ def memory_actions(
     else:
         add(ActionKind.SRAM_WRITE, "activation", codes)
     off_chip_reads, off_chip_writes = placement.traffic.read_bits * images, placement.traffic.write_bits * images
-    spilled = _spilled_bits(schedule, array.psum_bits)
+    spilled = spilled_bits(schedule, array.psum_bits)
     add(ActionKind.SRAM_WRITE, "output", spilled)
     add(ActionKind.SRAM_READ, "output", spilled)
     # What leaves the chip passes the output buffer; a shortcut that comes from off chip does too.
@@ -163,7 +163,7 @@ def _window_words(layer: Layer, schedule: Schedule, tiles: NDArray[np.bool_], ow
     return int(inside.sum()) * schedule.words
 
 
-def _spilled_bits(schedule: Schedule, psum_bits: int) -> int:
+def spilled_bits(schedule: Schedule, psum_bits: int) -> int:
     """Partial sums that parts of K before the last write to the output buffer, and later parts read back."""
     if schedule.parts == 1:
         return 0

@@ -23,15 +23,17 @@ from pgsim.errors import MismatchError
 from pgsim.hw.accelerator import Accelerator, DepthwisePort, GateSource, Organisation
 from pgsim.hw.curve import Price
 from pgsim.hw.prices import EnergyTable
-from pgsim.model.cost import area, energy
+from pgsim.model.cost import area, energy, price_of
 from pgsim.model.counts import count_layer
+from pgsim.model.facts import layer_facts
 from pgsim.model.fast import run_fast
 from pgsim.model.job import ArrayCause, GroupCause, Job, Timing, make_job
 from pgsim.model.lanes import LaneWidths, multiplier_bits, resolve_widths
 from pgsim.model.residency import Placement, place
 from pgsim.model.schedule import Schedule, make_schedule
+from pgsim.results.audit import LayerFacts, Prices, audit
 from pgsim.results.layer import LayerCounts, LayerResult, LayerShape
-from pgsim.results.run import Provenance, RunResult
+from pgsim.results.run import Check, Provenance, RunResult
 from pgsim.workload.layer import Gate, Layer, LayerKind
 from pgsim.workload.trace import LayerTensors, Trace
 
@@ -77,15 +79,20 @@ def simulate(
     machine = _Machine(accelerator, widths, prices, area(accelerator, widths, prices))
     placements = place(trace, accelerator, widths, accelerator.array.psum_bits)
     all_macs, done_macs = trace.images * sum(layer.geometry.macs for layer in trace.layers), 0
-    rows = []
+    rows: list[LayerResult] = []
+    facts: list[LayerFacts] = []
     for index, layer in enumerate(trace.layers):
         tensors = trace.tensors(index)
         parts: list[LayerCounts] = []
+        known: list[LayerFacts] = []
         shape: LayerShape | None = None
         for first in range(0, trace.images, accelerator.batch):
             chosen = _images(tensors, slice(first, first + accelerator.batch))
-            shape, counts, job, timing = _run_layer(index, layer, chosen, machine, placements[index], engine, verify)
+            shape, counts, fact, job, timing = _run_layer(
+                index, layer, chosen, machine, placements[index], engine, verify
+            )
             parts.append(counts)
+            known.append(fact)
             if observe is not None:
                 observe(index, first, job, timing)
             done_macs += layer.geometry.macs * len(chosen.activation)
@@ -94,7 +101,8 @@ def simulate(
         assert shape is not None
         total = reduce(add, parts)
         rows.append(LayerResult(shape, total, energy(total.actions, total.cycles, accelerator, prices, machine.areas)))
-    return RunResult(
+        facts.append(reduce(add, known))
+    result = RunResult(
         provenance=Provenance(
             version=__version__,
             trace=" ".join(str(trace.info[key]) for key in ("model", "dataset") if key in trace.info),
@@ -113,6 +121,21 @@ def simulate(
         audit=(),
         assumed=_assumed(trace, machine, placements, rows),
     )
+    return replace(result, audit=_audit(trace, machine, result, facts))
+
+
+def _audit(trace: Trace, machine: _Machine, result: RunResult, facts: list[LayerFacts]) -> tuple[Check, ...]:
+    accelerator, prices = machine.accelerator, machine.prices
+    buffers = accelerator.memory.buffers
+    leakage = {
+        name: prices.sram_leakage_mw(buffers[name].bank_bits).value * buffers[name].banks
+        if name in buffers
+        else prices.logic_leakage_mw(area_um2).value
+        for name, area_um2 in result.area_um2.items()
+    }
+    priced = Prices(lambda action: price_of(action, accelerator, prices).value, leakage, accelerator.clock_mhz)
+    geometries = [layer.geometry for layer in trace.layers]
+    return audit(result.layers, geometries, facts, accelerator.array.columns, priced, result.totals)
 
 
 def _images(tensors: LayerTensors, images: slice) -> LayerTensors:
@@ -158,7 +181,7 @@ def _run_layer(
     placement: Placement,
     engine: Engine,
     verify: bool,
-) -> tuple[LayerShape, LayerCounts, Job, Timing]:
+) -> tuple[LayerShape, LayerCounts, LayerFacts, Job, Timing]:
     accelerator, array = machine.accelerator, machine.accelerator.array
     images = len(tensors.activation)
     gate = gate_of(layer, accelerator)
@@ -194,7 +217,9 @@ def _run_layer(
         outputs_differing=differing,
         actions=actions,
     )
-    return _shape(index, layer, machine, schedule, placement), counts, job, timing
+    wrong = differing if is_traces_own else 0
+    facts = layer_facts(job, timing, placement, images, mask, array.psum_bits, wrong)
+    return _shape(index, layer, machine, schedule, placement), counts, facts, job, timing
 
 
 def _named(causes: type[ArrayCause] | type[GroupCause], counts: NDArray[np.int64]) -> Mapping[str, int]:

@@ -47,7 +47,8 @@ class LayerFacts:
     updated: int  # outputs that the mask updates; 0 where no gate is applied
     shared: int  # outputs of tiles that a cooperative LSB array takes
     outputs_wrong: int
-    tile_cycles: int  # tiles x the cycles of each on the PE array
+    tile_cycles: int  # tiles x the cycles that each spends on its steps on the PE array
+    fetch_cycles: int  # tiles x the cycles in which each fetches partial sums, where K is split
     update_cycles: int  # launches x the cycles of each on a group of the LSB array, bank conflicts apart
     launches: int
     launched: int  # entries of all launches
@@ -104,6 +105,7 @@ def _time(layer: LayerResult, fact: LayerFacts, columns: int) -> Rules:
     shape, counts, actions = layer.shape, layer.counts, layer.counts.actions
     yield "cycles of the PE array: one cause each", counts.cycles, sum(counts.array_causes.values())
     yield "busy cycles of the PE array: the tiles'", fact.tile_cycles, counts.array_causes["busy"]
+    yield "cycles fetching partial sums: the tiles'", fact.fetch_cycles, counts.array_causes["k_split"]
     lanes = shape.lanes * counts.cycles
     yield "lane-cycles of the PE array: lanes x cycles", lanes, actions.count(ActionKind.MAC, "array")
     working = actions.count(ActionKind.MAC, "array", *WORKING)

@@ -78,8 +78,9 @@ def parse_layer(where: str, path: str, value: object, prefix: str, read: ReadArr
     if not (np.isfinite(weight_scale).all() and (weight_scale > 0).all()):
         bad = weight_scale[~(np.isfinite(weight_scale) & (weight_scale > 0))][0]
         refuse(where, f"{prefix}.weight_scale", "hold finite numbers above 0", str(bad))
-    unit = act_scale * weight_scale * 2.0**act.bits
-    if not (np.isfinite(unit).all() and (act_scale * weight_scale > 0).all()):
+    with np.errstate(over="ignore", under="ignore"):
+        smallest, largest = act_scale * weight_scale.min(), act_scale * weight_scale.max() * 2.0**act.bits
+    if smallest == 0 or not np.isfinite(largest):
         refuse(where, f"{prefix}.weight_scale", "give units within float64", "beyond its range")
     return Layer(
         name=section.identifier("name"),

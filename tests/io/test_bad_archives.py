@@ -63,6 +63,18 @@ def size_lie(size: int) -> Callable[[bytes], bytes]:
     return lambda data: patch_entry(data, "000.output.npy", 24, size.to_bytes(4, "little"), local=22)
 
 
+def stream_of_other_length(difference: int) -> Callable[[bytes], bytes]:
+    """Keep every declared size, but let the deflate stream hold so many bytes more or fewer."""
+
+    def change(data: bytes) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            content = archive.read("000.output.npy")
+        other = content[:difference] if difference < 0 else content + bytes(difference)
+        return size_lie(len(content))(repack(data, "000.output.npy", other))
+
+    return change
+
+
 ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty file": (lambda d: b"", "the trace must be an .npz archive, not an empty file"),
     "text file": (
@@ -143,6 +155,14 @@ ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "header lies: impossible": (
         size_lie(2**31),
         "000.output must expand from PACKED bytes as deflate can, not to 2147483648",
+    ),
+    "stream ends early": (
+        stream_of_other_length(-1),
+        "000.output must expand to the 2176 bytes that it declares, not 2175",
+    ),
+    "stream goes on": (
+        stream_of_other_length(1),
+        "000.output must expand to the 2176 bytes that it declares, not more than 2176",
     ),
     "zip64 lie": (zip64_lie, "000.output must expand from PACKED bytes as deflate can, not to 1099511627776"),
     "zip64 size without its field": (

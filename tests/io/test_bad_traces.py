@@ -149,6 +149,10 @@ CONTENTS: dict[str, tuple[Change, str]] = {
         put(under(0, "activation"), "scale", 5e-324),
         "000.weight_scale must give units within float64, not beyond its range",
     ),
+    "units overflow": (
+        element("001.weight_scale", 1, 1e308),
+        "001.weight_scale must give units within float64, not beyond its range",
+    ),
     "pred_bits = bits": (
         put(under(1, "gate"), "pred_bits", 3),
         "layers[1].gate.pred_bits must be an integer from 1 to 2, not 3",

@@ -38,10 +38,11 @@ def price_of(action: Action, accelerator: Accelerator, table: EnergyTable) -> Pr
 
 
 def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> dict[str, Price]:
-    """Return the area of the machine by component, um2: lanes, accumulator and shadow registers, queue, comparators, SRAMs.
+    """Return the area of the machine by component, um2: lanes, accumulator and shadow registers, queue, comparators,
+    SRAMs.
 
-    A lane's price holds an accumulator of its own, so a PE of N lanes is priced with N of them (the table has whole lanes
-    only): this is on the large side for every organisation alike.
+    A lane's price holds an accumulator of its own, so a PE of N lanes is priced with N of them (the table has whole
+    lanes only): this is on the large side for every organisation alike.
     """
     array, org = accelerator.array, accelerator.organisation
     pes = array.rows * array.columns

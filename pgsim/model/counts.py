@@ -35,8 +35,8 @@ def lane_actions(
 ) -> tuple[Counts, int, int]:
     """Count MAC lanes by what they saw; return also the busy lane-cycles of the PE array and of the LSB side.
 
-    A lane is busy in the cycles (passes included) in which its PE reduces a channel that exists; all other lane-cycles are
-    idle: ragged words and tiles, stalls, and outputs that the gate leaves alone in two_pass and gated_fused.
+    A lane is busy in the cycles (passes included) in which its PE reduces a channel that exists; all other lane-cycles
+    are idle: ragged words and tiles, stalls, and outputs that the gate leaves alone in two_pass and gated_fused.
     """
     org, array, schedule = accelerator.organisation, accelerator.array, job.schedule
     idle = Stimulus.GATED if accelerator.clock_gating else Stimulus.IDLE
@@ -88,8 +88,8 @@ def memory_actions(
 ) -> Counts:
     """Count bits read and written in every buffer and over the off-chip channel.
 
-    A step reads one word of N channels for each pixel of the tile (shared by the columns; each column its own in a depthwise
-    layer with own ports), none on padding, and one weight word of N for each column. Words are read whole.
+    A step reads one word of N channels for each pixel of the tile (shared by the columns; each column its own in a
+    depthwise layer with own ports), none on padding, and one weight word of N for each column. Words are read whole.
     """
     org, array, g = accelerator.organisation, accelerator.array, layer.geometry
     gated = layer.gate is not None and org is not Organisation.DENSE
@@ -147,7 +147,8 @@ def memory_actions(
 
 
 def _window_words(layer: Layer, schedule: Schedule, tiles: NDArray[np.bool_], own_ports: bool) -> int:
-    """Activation words that the chosen tiles read: one a pixel, word and tap that is no padding; for each column with own ports."""
+    """Activation words that the chosen tiles read: one a pixel, word and tap that is no padding; for each column with
+    own ports."""
     g = layer.geometry
     taps = g.inside_taps().reshape(g.out_pixels, -1)  # [pixels, taps] of 0 and 1
     before = np.zeros((taps.shape[0] + 1, taps.shape[1] + 1), dtype=np.int64)  # sums over the pixels and taps before
@@ -229,7 +230,8 @@ def count_layer(
     images: int,
     mask: NDArray[np.bool_] | None,
 ) -> tuple[Actions, int, int]:
-    """Return everything the layer did over `images` images, and the busy lane-cycles of the PE array and the LSB side."""
+    """Return everything the layer did over `images` images, and the busy lane-cycles of the PE array and the LSB
+    side."""
     updated = int(mask.sum()) if mask is not None else 0
     counts, busy, update_busy = lane_actions(layer, accelerator, widths, job, timing, images, updated)
     counts += memory_actions(layer, accelerator, widths, job.schedule, timing, placement, images)

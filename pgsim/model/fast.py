@@ -1,22 +1,22 @@
 """The fast engine: the clocked engine's counts from one compiled loop that skips cycles in which nothing changes.
 
-It works on masks only; values come from pgsim.arith. State lives in flat arrays. A cycle is simulated in full whenever a group, a FIFO
-or the drain could move; where only the PE array counts down (or waits for the channel), all cycles up to the next event are added
-at once. Rule numbers are those of docs/timing-contract.md.
+It works on masks only; values come from pgsim.arith. State lives in flat arrays. A cycle is simulated in full whenever
+a group, a FIFO or the drain could move; where only the PE array counts down (or waits for the channel), all cycles up
+to the next event are added at once. Rule numbers are those of docs/timing-contract.md.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pgsim.model.job import ArrayCause, GroupCause, Job, Timing
 
 _FREE, _RUN, _RETURN = 0, 1, 2
 _BUSY, _TAIL, _QUEUE_FULL = int(ArrayCause.BUSY), int(ArrayCause.TAIL), int(ArrayCause.QUEUE_FULL)
 _OUTPUT_PORT, _DRAIN = int(ArrayCause.OUTPUT_PORT), int(ArrayCause.DRAIN)
-_UPDATE_WAIT, _OFF_CHIP, _K_SPLIT = int(ArrayCause.UPDATE_WAIT), int(ArrayCause.OFF_CHIP), int(ArrayCause.K_SPLIT)
+_UPDATE_WAIT, _OFF_CHIP = int(ArrayCause.UPDATE_WAIT), int(ArrayCause.OFF_CHIP)
+_K_SPLIT = int(ArrayCause.K_SPLIT)
 _G_POP, _G_BUSY, _G_CONFLICT = int(GroupCause.POP), int(GroupCause.BUSY), int(GroupCause.BANK_CONFLICT)
 _G_RETURN, _G_PORT, _G_PARTIAL = int(GroupCause.RETURN), int(GroupCause.PORT_WAIT), int(GroupCause.PARTIAL)
 _G_STARVED, _G_TAIL = int(GroupCause.STARVED), int(GroupCause.TAIL)
@@ -41,13 +41,13 @@ def run_fast(job: Job) -> Timing:
     launches, pushes = np.empty((most_launches, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
     tile_on_lsb = np.zeros(s.tiles, dtype=np.int64)
     kernel = (g.out_width, g.kernel[1], *g.stride, g.padding[0], g.padding[2], *g.dilation, g.in_height, g.in_width)
-    groups_of_columns = (g.group_out_channels, g.groups)
     sizes = (job.columns, job.groups if job.uses_groups else 0, job.lanes, job.queue_depth, job.banks)
     counters, array_log = _run(
-        mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, job.second_cycles, s.steps, s.words, s.passes.update, sizes, kernel, groups_of_columns,
-        job.channel_bits, job.channel_latency,
-        s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles, s.segment_pixels,
-        s.segment_first_step, s.segment_read_bits, s.segment_write_bits, s.tile_segment, s.tile_first_pixel, s.tile_pixels,
+        mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, job.second_cycles,
+        s.steps, s.words, s.passes.update, sizes, kernel, g.group_out_channels, job.channel_bits, job.channel_latency,
+        s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles,
+        s.segment_pixels, s.segment_first_step, s.segment_read_bits, s.segment_write_bits,
+        s.tile_segment, s.tile_first_pixel, s.tile_pixels,
         array_causes, group_causes, histogram, tile_start, tile_transfer, tile_on_lsb, segment_done, launches, pushes,
     )  # fmt: skip
     cycles, words, second_busy, read_cycles, write_cycles, launched = (int(value) for value in counters)
@@ -87,20 +87,21 @@ def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _run(
-    mask, gated, cooperative, tile_cycles, tile_fetch, second_cycles, steps, words, update_passes, sizes, kernel, groups_of_columns,
-    channel_bits, channel_latency,
-    segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles, segment_pixels,
-    segment_first_step, segment_read_bits, segment_write_bits, tile_segment, tile_first_pixel, tile_pixels,
+    mask, gated, cooperative, tile_cycles, tile_fetch, second_cycles,
+    steps, words, update_passes, sizes, kernel, group_out_channels, channel_bits, channel_latency,
+    segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles,
+    segment_pixels, segment_first_step, segment_read_bits, segment_write_bits,
+    tile_segment, tile_first_pixel, tile_pixels,
     array_causes, group_causes, histogram, tile_start, tile_transfer, tile_on_lsb, segment_done, launches, pushes,
 ):  # type: ignore[no-untyped-def] # fmt: skip
-    """Fill the output arrays; return (cycles, LSB words, LSB-part cycles, channel read and write cycles, launches) and the log.
+    """Fill the output arrays; return the counters that `run_fast` unpacks, and the log of the PE array's causes.
 
-    mask uint8 [N, K, P*Q] ([0, 0, 0] where not gated); every other array int64 as in Schedule and Timing. Invariant: at the
-    top of the loop all state is that of the start of `cycle`. The order of groups, lanes and columns is the contract's.
+    mask uint8 [N, K, P*Q] ([0, 0, 0] where not gated); every other array int64 as in Schedule and Timing. Invariant: at
+    the top of the loop all state is that of the start of `cycle`. The order of groups, lanes and columns is the
+    contract's.
     """
     columns, groups, lanes, depth, banks = sizes
     out_width, kernel_columns, stride_y, stride_x, pad_top, pad_left, dilation_y, dilation_x, height, width = kernel
-    group_out_channels, _ = groups_of_columns
     segments, tiles = len(segment_image), len(tile_segment)
 
     outputs_left = segment_columns * segment_pixels
@@ -198,6 +199,7 @@ def _run(
             write_ended_at[segment] = free_at
             write_cycles += busy
 
+        next_before = next_tile
         is_quiet = shadow_columns == 0  # nothing but the PE array and the channel can move in this cycle
         if gated or cooperative:
             work_left = (
@@ -435,6 +437,8 @@ def _run(
         # Skip the cycles up to the next event
         if (gated or cooperative) and not (is_quiet and shadow_columns == 0):
             continue
+        if cooperative and next_tile != next_before:
+            continue  # the LSB array may take the one after
         until = _NEVER  # first cycle that has to be simulated in full
         if free_at >= cycle:
             until = free_at
@@ -446,8 +450,10 @@ def _run(
             until = cycle  # full, and free to move on
         elif array_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] > cycle:
             until = min(until, on_chip_at[tile_segment[next_tile]])
-        elif array_tile < 0 and next_tile < tiles and segment_first_step[tile_segment[next_tile]] == 0:
-            until = cycle  # starts
+        elif array_tile < 0 and next_tile < tiles:
+            segment = tile_segment[next_tile]
+            if segment_first_step[segment] == 0 or is_done[segment - 1]:
+                until = cycle  # starts
         if cooperative and next_tile < tiles and on_chip_at[tile_segment[next_tile]] >= cycle:
             until = min(until, on_chip_at[tile_segment[next_tile]])  # the LSB array may take it
         if second_tile >= 0:

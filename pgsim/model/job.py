@@ -44,9 +44,10 @@ class GroupCause(IntEnum):
 class Job:
     """One layer and batch on one accelerator, as both engines take it.
 
-    `mask` is bool [N, K, P*Q], None where every output goes straight to its port (a layer that is not gated, and every layer of
-    dense, two_pass and gated_fused). `tile_cycles` int64 [T] is E of every tile, of which the first `tile_fetch` int64 [T] fetch partial sums.
-    `second_cycles` is the cycles of a tile in the LSB parts of gated_fused, else 0. `cooperative`: the LSB array shares the tiles.
+    `mask` is bool [N, K, P*Q], None where every output goes straight to its port (a layer that is not gated, and every
+    layer of dense, two_pass and gated_fused). `tile_cycles` int64 [T] is E of every tile, of which the first
+    `tile_fetch` int64 [T] fetch partial sums. `second_cycles` is the cycles of a tile in the LSB parts of gated_fused,
+    else 0. `cooperative`: the LSB array shares the tiles.
     """
 
     schedule: Schedule
@@ -71,7 +72,8 @@ class Job:
 
 
 def make_job(schedule: Schedule, geometry: Geometry, accelerator: Accelerator, mask: NDArray[np.bool_] | None) -> Job:
-    """Return the job of one layer; `mask` bool [N, K, P, Q] where it runs with a gate on this accelerator, else None."""
+    """Return the job of one layer; `mask` bool [N, K, P, Q] where it runs with a gate on this accelerator, else
+    None."""
     org, gated = accelerator.organisation, mask is not None
     queued = gated and org is Organisation.DECOUPLED
     update = accelerator.update
@@ -99,11 +101,13 @@ class Timing:
     """What an engine counted. Equal between engines, array by array, dtype included.
 
     array_causes int64 [8] sums to `cycles`; group_causes int64 [9] sums to groups * cycles (0 groups: all zeros).
-    queue_histogram int64 [Dq + 1]: FIFO-cycles at each occupancy, taken at the start of every cycle; sums to columns * cycles.
-    tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it; for a tile that a
-    cooperative LSB array took, the cycle it was taken and the cycle its last item was handed to a group.
+    queue_histogram int64 [Dq + 1]: FIFO-cycles at each occupancy, taken at the start of every cycle; sums to columns *
+    cycles.
+    tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it; for a
+    tile that a cooperative LSB array took, the cycle it was taken and the cycle its last item was handed to a group.
     segment_done int64 [S]: the cycle in which the segment's last output took its port.
-    launches int64 [U, 6]: group, column, segment, entries, pop cycle, cycle of the last result, one row a launch in pop order.
+    launches int64 [U, 6]: group, column, segment, entries, pop cycle, cycle of the last result, one row a launch in
+    pop order.
     tile_on_lsb int64 [T]: 1 where a cooperative LSB array took the tile, else 0.
     pushes int64 [E, 2]: cycle and column of every entry that went into the queue, in order.
     array_log int64 [X, 2]: cycle and ArrayCause, one row wherever the PE array's cause changes.

@@ -12,7 +12,8 @@ from pgsim.workload.trace import Trace
 
 @dataclass(frozen=True)
 class LaneWidths:
-    """Activation operand widths, in bits, of one lane once `trace` is resolved; `lsb` is 0 where there is no LSB part."""
+    """Activation operand widths, in bits, of one lane once `trace` is resolved; `lsb` is 0 where there is no LSB
+    part."""
 
     msb: int
     lsb: int
@@ -59,10 +60,11 @@ def multiplier_bits(accelerator: Accelerator, widths: LaneWidths) -> int:
 
 @dataclass(frozen=True)
 class Passes:
-    """Cycles that one reduction step takes: `predict` on the PE array, `update` on the LSB array or in the second phase.
+    """Cycles that one reduction step takes: `predict` on the PE array, `update` on the LSB array or in the second
+    phase.
 
-    `act_predict`, `act_update` and `weight` are the factors: predict = act_predict * weight. For a layer that is not gated
-    on a cooperative machine `update` is p_c, the passes of its whole codes on the LSB lanes.
+    `act_predict`, `act_update` and `weight` are the factors: predict = act_predict * weight. For a layer that is not
+    gated on a cooperative machine `update` is p_c, the passes of its whole codes on the LSB lanes.
     """
 
     act_predict: int
@@ -90,7 +92,8 @@ def weight_passes(layer: Layer, accelerator: Accelerator) -> int:
 
 
 def passes_of(layer: Layer, accelerator: Accelerator, widths: LaneWidths, gated: bool) -> Passes:
-    """Return how many cycles each of the layer's reduction steps takes; `gated`: it runs with a gate on this machine."""
+    """Return how many cycles each of the layer's reduction steps takes; `gated`: it runs with a gate on this
+    machine."""
     weight, bits = weight_passes(layer, accelerator), layer.act.bits
     org = accelerator.organisation
     if not gated:

@@ -1,9 +1,9 @@
 """Which feature maps stay on chip between layers, and what each layer moves over the off-chip channel.
 
-The rule, in network order: a tensor of codes (or a shortcut) stays in the activation buffers (the output buffer) if it and all that is kept beside it,
-for every image of a batch, fit at every layer from its producer to its last consumer. A layer that also
-may stream something from or to off-chip memory through the same buffer keeps a quarter of it for that.
-A shortcut that replaces one of the same size at the same layer overwrites it, element by element.
+The rule, in network order: a tensor of codes (or a shortcut) stays in the activation buffers (the output buffer) if it
+and all that is kept beside it, for every image of a batch, fit at every layer from its producer to its last consumer.
+A layer that also may stream something from or to off-chip memory through the same buffer keeps a quarter of it for
+that. A shortcut that replaces one of the same size at the same layer overwrites it, element by element.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Placement:
 def plane_bits(layer: Layer, widths: LaneWidths) -> tuple[int, int]:
     """Bits of one input code of `layer` in the activation buffer and in the LSB plane's, as the machine stores it.
 
-    A gated layer's codes are split h and l; others in proportion to the lane widths. Sign-magnitude planes carry a sign each.
+    A gated layer's codes are split h and l; others in proportion to the lane widths. Sign-magnitude planes carry a
+    sign each.
     """
     if not widths.lsb:
         return layer.act.storage_bits, 0
@@ -68,16 +69,15 @@ def plane_bits(layer: Layer, widths: LaneWidths) -> tuple[int, int]:
 
 def saved_shapes(layer: Layer) -> dict[str, tuple[int, int, int]]:
     """Shape (channels, rows, columns) of every tensor that the layer's post steps save, by name."""
-    shape = layer.geometry.output_shape
+    channels, rows, columns = layer.geometry.output_shape
     saved = {}
     for step in layer.post:
-        if isinstance(step, SumPool):
-            shape = (shape[0], *((n - k) // s + 1 for n, k, s in zip(shape[1:], step.kernel, step.stride, strict=True)))  # type: ignore[assignment]
-        elif isinstance(step, MaxPool):
-            padded = (shape[1] + sum(step.padding[:2]), shape[2] + sum(step.padding[2:]))
-            shape = (shape[0], *((n - k) // s + 1 for n, k, s in zip(padded, step.kernel, step.stride, strict=True)))  # type: ignore[assignment]
+        if isinstance(step, SumPool | MaxPool):
+            top, bottom, left, right = step.padding if isinstance(step, MaxPool) else (0, 0, 0, 0)
+            rows = (rows + top + bottom - step.kernel[0]) // step.stride[0] + 1
+            columns = (columns + left + right - step.kernel[1]) // step.stride[1] + 1
         elif isinstance(step, Requantise | SaveShortcut | Logits):
-            saved[step.name] = shape
+            saved[step.name] = (channels, rows, columns)
     return saved
 
 

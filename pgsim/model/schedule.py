@@ -17,9 +17,10 @@ from pgsim.workload.layer import Geometry, Layer
 class Traffic:
     """What the layer's tensors move, as the residency plan decided (pgsim.model.residency). Bits.
 
-    `pixel_bits` and `pixel_lsb_bits` are what one input pixel, all channels, takes in the activation buffer (the MSB plane where
-    the planes are apart) and in the LSB plane's. `read_bits` (shortcuts) and `write_bits` (codes, shortcuts, results) go over the off-chip
-    channel for each image, in step with the outputs. The `free` figures are what resident tensors leave of each buffer; None: all of it.
+    `pixel_bits` and `pixel_lsb_bits` are what one input pixel, all channels, takes in the activation buffer (the MSB
+    plane where the planes are apart) and in the LSB plane's. `read_bits` (shortcuts) and `write_bits` (codes,
+    shortcuts, results) go over the off-chip channel for each image, in step with the outputs. The `free` figures are
+    what resident tensors leave of each buffer; None: all of it.
     """
 
     input_off_chip: bool
@@ -36,8 +37,8 @@ class Traffic:
 class Schedule:
     """Segments and tiles of one layer and batch; arrays are int64, [S] a segment and [T] a tile.
 
-    `steps` is D of the whole reduction, `words` the words of N channels a tap takes, so that step k is tap k // words, word
-    k % words. A segment covers steps [first_step, first_step + steps): all of them unless K is split.
+    `steps` is D of the whole reduction, `words` the words of N channels a tap takes, so that step k is tap k // words,
+    word k % words. A segment covers steps [first_step, first_step + steps): all of them unless K is split.
     """
 
     segment_image: NDArray[np.int64]
@@ -96,7 +97,8 @@ class WeightPlan:
 
 
 def plan_weights(layer: Layer, accelerator: Accelerator, threshold_bits: int, gated: bool) -> WeightPlan:
-    """Fit the layer's weights to the weight buffer; raise InputError where not even one tap of a channel tile fits half."""
+    """Fit the layer's weights to the weight buffer; raise InputError where not even one tap of a channel tile fits
+    half."""
     g, size = layer.geometry, accelerator.memory.weight.size_bits
     tap_bits = g.group_in_channels * layer.weight_format.storage_bits
     taps = g.kernel[0] * g.kernel[1]
@@ -246,7 +248,8 @@ def make_schedule(
 
 
 def tile_cycles(schedule: Schedule, organisation: Organisation, gated: bool) -> NDArray[np.int64]:
-    """Return E of every tile, int64 [T]: the cycles it occupies the PE array (its MSB part in gated_fused), fetches included."""
+    """Return E of every tile, int64 [T]: the cycles it occupies the PE array (its MSB part in gated_fused), fetches
+    included."""
     cycles = schedule.passes.predict
     if organisation is Organisation.TWO_PASS and gated:
         cycles += schedule.passes.update

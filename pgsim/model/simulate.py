@@ -1,6 +1,7 @@
 """A trace through an accelerator: values, mask, timing, counts and energy, layer by layer.
 
-    trace layer --arith--> outputs (checked against the recorded) + mask --engine--> Timing --counts--> Actions --prices--> Energy
+    trace layer --arith--> outputs (checked against the recorded) + mask --engine--> Timing --counts--> Actions
+    --prices--> Energy
 
 Each layer is fed its recorded activations, so that every accelerator is held to the same integers.
 """
@@ -70,10 +71,10 @@ def simulate(
 ) -> RunResult:
     """Run every layer of `trace` through `accelerator` and return what it took.
 
-    `verify` compares every output and mask bit with the recorded ones and raises MismatchError at the first difference. `progress` is
-    called with (layer name, MACs done, MACs in all) after each batch of a layer, `observe` with (layer index, first
-    image of the batch, job, timing). Raises InputError where a buffer is too small for any tile, OverflowDetected where an accumulator
-    overflows and the accelerator says that this is an error.
+    `verify` compares every output and mask bit with the recorded ones and raises MismatchError at the first
+    difference. `progress` is called with (layer name, MACs done, MACs in all) after each batch of a layer, `observe`
+    with (layer index, first image of the batch, job, timing). Raises InputError where a buffer is too small for any
+    tile, OverflowDetected where an accumulator overflows and the accelerator says that this is an error.
     """
     widths = resolve_widths(accelerator, trace)
     machine = _Machine(accelerator, widths, prices, area(accelerator, widths, prices))
@@ -144,7 +145,8 @@ def _images(tensors: LayerTensors, images: slice) -> LayerTensors:
 
 
 def gate_of(layer: Layer, accelerator: Accelerator) -> Gate | None:
-    """Return the gate that the accelerator applies to a layer: the trace's, its own zero-prediction, or none (dense)."""
+    """Return the gate that the accelerator applies to a layer: the trace's, its own zero-prediction, or none
+    (dense)."""
     if layer.gate is None or accelerator.organisation is Organisation.DENSE:
         return None
     if accelerator.gate is GateSource.ZERO_PREDICTION:
@@ -267,7 +269,8 @@ def _run_clocked(
     if len(wrong):
         where = tuple(int(i) for i in wrong[0])
         raise MismatchError(
-            f"layer {layer.name}: the clocked engine's output{list(where)} must be {int(outputs[where])}, not {int(values[where])}"
+            f"layer {layer.name}: the clocked engine's output{list(where)} must be {int(outputs[where])}, "
+            f"not {int(values[where])}"
         )
     return timing
 

@@ -1,4 +1,5 @@
-"""The worked example of docs/timing-contract.md, section 7: counted by hand, cycle by cycle, before the engines ran it."""
+"""The worked example of docs/timing-contract.md, section 7: counted by hand, cycle by cycle, before the engines ran
+it."""
 
 from __future__ import annotations
 
@@ -41,9 +42,13 @@ def test_three_tiles_take_the_cycles_that_were_counted_by_hand(engine: str) -> N
     array = {ArrayCause.BUSY: 6, ArrayCause.QUEUE_FULL: 1, ArrayCause.TAIL: 17}
     assert {cause: timing.array_causes[cause] for cause in ArrayCause if timing.array_causes[cause]} == array
     group = {
-        GroupCause.STARVED: 4, GroupCause.PARTIAL: 2, GroupCause.POP: 3, GroupCause.BANK_CONFLICT: 4, GroupCause.BUSY: 6,
+        GroupCause.STARVED: 4,
+        GroupCause.PARTIAL: 2,
+        GroupCause.POP: 3,
+        GroupCause.BANK_CONFLICT: 4,
+        GroupCause.BUSY: 6,
         GroupCause.RETURN: 5,
-    }  # fmt: skip
+    }
     assert {cause: timing.group_causes[cause] for cause in GroupCause if timing.group_causes[cause]} == group
     assert timing.tile_start.tolist() == [0, 2, 4]
     assert timing.tile_transfer.tolist() == [2, 4, 7]

@@ -28,18 +28,15 @@ def shipped_names(folder: str = "") -> list[str]:
     return sorted(path.stem for path in (shipped_folder() / folder).glob(f"*{SUFFIX}"))
 
 
-def find_config(path_or_name: str | os.PathLike[str], what: str, folder: str = "", beside: Path | None = None) -> Path:
+def find_config(path_or_name: str | os.PathLike[str], what: str, folder: str = "") -> Path:
     """Return the file that `path_or_name` means: a path first, then a shipped name, with or without `.yaml`.
 
-    A relative path is looked up in the working folder, then in `beside`, the folder of the file that names it.
-    Raises InputError with the closest shipped name where there is neither; a folder that is no shipped name
-    is returned, and refused by whoever reads it.
+    `what` names the file in errors, `folder` is "" or "energy". Raises InputError with the closest shipped name where
+    there is neither; a folder that is no shipped name is returned, and refused by whoever reads it.
     """
     path = Path(path_or_name)
-    candidates = [path] if beside is None or path.is_absolute() else [beside / path, path]
-    for candidate in candidates:
-        if candidate.exists() and not candidate.is_dir():
-            return candidate
+    if path.exists() and not path.is_dir():
+        return path
     name = path.name.removesuffix(SUFFIX)
     names = shipped_names(folder)
     if str(path) in (name, name + SUFFIX) and name in names:

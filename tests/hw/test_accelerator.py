@@ -45,6 +45,7 @@ def changed(machine: Accelerator, path: str, value: object) -> Accelerator:
             "memory.off_chip.width must be a whole number from 1 to 65536 bit, not -1 bit",
         ),
         ("clock_mhz", float("nan"), "clock must be a number from 0.001 to 20000 MHz, not nan MHz"),
+        ("clock_mhz", float("inf"), "clock must be a number from 0.001 to 20000 MHz, not inf MHz"),
         ("clock_mhz", "500", "clock must be a number from 0.001 to 20000 MHz, not '500'"),
         ("voltage_v", 12.0, "technology.voltage must be a number from 0.3 to 3.3 V, not 12.0 V"),
         ("batch", 0, "batch must be a whole number from 1 to 65536, not 0"),

@@ -190,8 +190,8 @@ REFUSED = {
     ),
     "half a bit": (
         "weight: {size: 8 KiB}",
-        "weight: {size: 0.5 bit}",
-        "bad.yaml:18: memory.weight.size must be a whole number from 1 to 8589934592 bit, not '0.5 bit'",
+        "weight: {size: 1.5 bit}",
+        "bad.yaml:18: memory.weight.size must be a whole number from 1 to 8589934592 bit, not '1.5 bit'",
     ),
     "no clock": (
         "clock: 500 MHz",

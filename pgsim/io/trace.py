@@ -157,7 +157,7 @@ def trace_file(trace: Trace) -> TraceFile:
 
 def _readable(path: str) -> None:
     try:
-        load_trace(path, digests=False)
+        check_seal(load_trace(path, digests=False))
     except InputError as error:
         raise ValueError(f"the trace is not one that can be read back: {error}") from error
 

@@ -111,8 +111,8 @@ ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "the archive must hold members such as 000.weight.npy only, not '001.output.np/'",
     ),
     "name with a NUL": (
-        lambda d: renamed(d, "001.output.npy", "001.out\0ut.npy"),
-        "the archive must hold members such as 000.weight.npy only, not '001.out\\x00ut.npy'",
+        lambda d: renamed(d, "001.threshold.npy", "001.thresho.npy\0x"),
+        "the archive must hold members such as 000.weight.npy only, not '001.thresho.npy\\x00x'",
     ),
     "a link": (
         lambda d: patch_entry(d, "000.output.npy", 38, (0o120777 << 16).to_bytes(4, "little")),

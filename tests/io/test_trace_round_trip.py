@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def test_digests_and_seal_are_those_of_the_format_document(good_file: Path) -> N
     data = good_file.read_bytes()
     assert data[-77:] == b"pgsim-sha256:" + hashlib.sha256(data[:-79]).hexdigest().encode()
     check_seal(load_trace(good_file))
+
+
+def test_members_are_dated_1980_and_carry_nothing_of_the_machine_that_wrote_them(good_file: Path) -> None:
+    with zipfile.ZipFile(good_file) as archive:
+        for info in archive.infolist():
+            assert (info.date_time, info.create_system, info.external_attr) == ((1980, 1, 1, 0, 0, 0), 3, 0o644 << 16)
+            assert (info.extra, info.comment, info.flag_bits) == (b"", b"", 0)
 
 
 def test_the_identity_is_the_digest_of_the_metadata(good_file: Path) -> None:

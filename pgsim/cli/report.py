@@ -194,7 +194,7 @@ def _lsb_array(table: list[Row]) -> str:
         ("lanes\nused", lambda row: _percent(row["update_utilisation"])),
         ("queue\npeak", lambda row: str(row["queue_peak_entries"])),
     ]
-    used = [row for row in table if row["row"] != "layer" or row["group_not_gated_cycles"] != whole(row)]
+    used = [row for row in table if row["row"] != "layer" or row.get("group_not_gated_cycles") != whole(row)]
     return _table("LSB array in the layers that use it, % of its groups' cycles; peak entries of one FIFO", used, cells)
 
 
@@ -320,12 +320,13 @@ def _number(value: object, digits: int, over: int = 1) -> str:
     return f"{_float(value) / over:,.{digits}f}"
 
 
-def _unit(picojoules: float) -> tuple[float, str]:
-    return next((unit for unit in ENERGY_UNITS if picojoules >= 10 * unit[0]), ENERGY_UNITS[-1])
+def _unit(picojoules: float, least: float = 10) -> tuple[float, str]:
+    """The largest unit of which there are `least`."""
+    return next((unit for unit in ENERGY_UNITS if picojoules >= least * unit[0]), ENERGY_UNITS[-1])
 
 
 def _amount(picojoules: float) -> str:
-    unit, word = _unit(picojoules)
+    unit, word = _unit(picojoules, 1)
     return f"{picojoules / unit:,.2f} {word}"
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def simulate(
         for first in range(0, trace.images, accelerator.batch):
             chosen = _images(tensors, slice(first, first + accelerator.batch))
             shape, counts, fact, job, timing = _run_layer(
-                index, layer, chosen, machine, placements[index], engine, verify
+                index, layer, chosen, first, machine, placements[index], engine, verify
             )
             parts.append(counts)
             known.append(fact)
@@ -179,6 +180,7 @@ def _run_layer(
     index: int,
     layer: Layer,
     tensors: LayerTensors,
+    first_image: int,
     machine: _Machine,
     placement: Placement,
     engine: Engine,
@@ -192,7 +194,7 @@ def _run_layer(
     is_traces_own = gate is layer.gate
     differing = int(np.count_nonzero(outputs != tensors.output)) if verify else 0
     if verify and is_traces_own:
-        _check_recorded(layer, tensors, outputs, mask)
+        _check_recorded(layer, tensors, first_image, outputs, mask)
     schedule = make_schedule(layer, accelerator, machine.widths, images, placement.traffic, gated=gate is not None)
     job = make_job(schedule, layer.geometry, accelerator, mask)
     if engine is Engine.CLOCKED:
@@ -229,17 +231,22 @@ def _named(causes: type[ArrayCause] | type[GroupCause], counts: NDArray[np.int64
 
 
 def _check_recorded(
-    layer: Layer, tensors: LayerTensors, outputs: NDArray[np.int64], mask: NDArray[np.bool_] | None
+    layer: Layer,
+    tensors: LayerTensors,
+    first_image: int,
+    outputs: NDArray[np.int64],
+    mask: NDArray[np.bool_] | None,
 ) -> None:
-    pairs = [("output", tensors.output, outputs)]
+    pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [("output", tensors.output, outputs)]
     if mask is not None and tensors.mask is not None:
         pairs.append(("mask", tensors.mask, mask))
     for what, recorded, computed in pairs:
         wrong = np.argwhere(recorded != computed)
         if len(wrong):
             where = tuple(int(i) for i in wrong[0])
+            index = [first_image + where[0], *where[1:]]
             raise MismatchError(
-                f"layer {layer.name}: recorded {what}{list(where)} must be {int(computed[where])}, not "
+                f"layer {layer.name}: recorded {what}{index} must be {int(computed[where])}, not "
                 f"{int(recorded[where])} ({len(wrong)} of {recorded.size} differ; `pgsim verify` tells more)"
             )
 

@@ -1,4 +1,4 @@
-"""Recompute a trace: every recorded output and mask by the scalar reference and by the fast kernels."""
+"""Recompute a trace: every recorded output and mask by scalar reference, fast kernels and simulated machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pgsim.cli.trace_options import add_trace_options
 
 if TYPE_CHECKING:
+    from pgsim.model.inference import Engine
     from pgsim.model.verify import LayerCheck, Verification
     from pgsim.workload.trace import Trace
 
@@ -18,7 +19,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_trace_options(parser)
     parser.add_argument("--no-digest", action="store_true", help="leave seal and SHA-256 digests unchecked")
     parser.add_argument(
-        "--engine", choices=("reference", "fast", "all"), default="all", help="what recomputes (default: all)"
+        "--engine",
+        choices=("reference", "fast", "simulator", "clocked", "all"),
+        default="all",
+        help="what recomputes: the scalar reference, the fast kernels, the simulated machine, the machine clocked "
+        "cycle by cycle with its operands (minutes an image), or the first three (default: all)",
+    )
+    parser.add_argument(
+        "--hw", default="predictivenet", help="the decoupled machine that is simulated (default: predictivenet)"
     )
     parser.add_argument("--layers", metavar="NAME", nargs="+", help="verify these layers only (default: all)")
 
@@ -69,12 +77,28 @@ def _recompute(trace: Trace, args: argparse.Namespace, shown: str) -> Verificati
     from pgsim.model.verify import verify_trace
 
     engines = {name: engine for name, engine in ENGINES.items() if args.engine in (name, "all")}
+    if args.engine in ("simulator", "clocked", "all"):
+        engines |= _machine_engine(args)
     with steps("verify", len(args.layers or trace.layers)) as advance:
         done: Callable[[LayerCheck], None] = lambda check: advance(check.layer)  # noqa: E731 - typed
         try:
             return verify_trace(trace, engines=engines, layers=args.layers, done=done)
         except InputError as error:  # the model knows no file
             raise error if str(error).startswith(shown) else InputError(f"{shown}: {error}") from error
+
+
+def _machine_engine(args: argparse.Namespace) -> dict[str, Engine]:
+    from pgsim.errors import InputError
+    from pgsim.hw.accelerator import Organisation
+    from pgsim.io.hardware import load_accelerator
+    from pgsim.model.simulated import clocked_engine, simulator_engine
+
+    accelerator = load_accelerator(args.hw)
+    if accelerator.organisation is not Organisation.DECOUPLED:
+        raise InputError(f"--hw must be a decoupled machine, not {accelerator.organisation.value} ({args.hw})")
+    if args.engine == "clocked":
+        return {"clocked": clocked_engine(accelerator)}
+    return {"simulator": simulator_engine(accelerator)}
 
 
 def _recomputation_words(verification: Verification) -> str:
@@ -84,7 +108,7 @@ def _recomputation_words(verification: Verification) -> str:
         places = sum(layer.wrong > 0 for layer in layers) + (verification.predictions is not None)
         return f"{wrong:,} integers differ in {places} of {len(layers)} layers; the first:\n{verification.first}"
     outputs, masks = sum(layer.outputs for layer in layers), sum(layer.masks for layer in layers)
-    engines = " and ".join(layers[0].engines)
+    engines = ", ".join(layers[0].engines)
     words = f"ok: {len(layers)} layers, {outputs:,} outputs and {masks:,} mask bits equal by {engines}"
     if not verification.chained:
         return f"{words}; post steps not followed (--layers)"

@@ -137,7 +137,7 @@ def test_verify_reports_container_digests_and_recomputation_apart(
         "small.npz",
         f"container      ok: 66 members, {size} bytes, sealed",
         "digests        ok: 65 arrays have their SHA-256",
-        "recomputation  ok: 8 layers, 1,896 outputs and 1,186 mask bits equal by reference and fast; "
+        "recomputation  ok: 8 layers, 1,896 outputs and 1,186 mask bits equal by reference, fast, simulator; "
         "1,736 codes by the post steps; 8 thresholds by delta; 2 of 2 images classified right",
     ]
 
@@ -169,7 +169,7 @@ def test_without_digests_a_flip_in_an_output_or_mask_is_still_found(
     flat[place] ^= flat.dtype.type(1)
     path = tmp_path / "t.npz"
     parts.write(path, refresh=refresh)
-    for engine in ("reference", "fast", "all"):
+    for engine in ("reference", "fast", "simulator", "all"):
         code, out, _ = pgsim(capsys, "verify", path, "--no-digest", "--engine", engine)
         assert code == 1
         first = out.splitlines()[-1]
@@ -193,7 +193,7 @@ def test_the_mismatch_is_printed_with_both_values_and_both_sums(
     right = int(trace.tensors(1).output[1, 2, 3, 4])
     mask, gate = trace.tensors(1).mask, trace.layers[1].gate
     assert code == 1
-    assert out.splitlines()[3] == "recomputation  2 integers differ in 1 of 8 layers; the first:"
+    assert out.splitlines()[3] == "recomputation  3 integers differ in 1 of 8 layers; the first:"
     start = f"keep: output[1,2,3,4] is {right + 1} in the trace, {right} by reference (A_h = "
     assert out.splitlines()[4].startswith(start)
     sums = re.search(r"\(A_h = (-?\d+), A_l = (-?\d+), T = (-?\d+)\)", out.splitlines()[4])

@@ -265,6 +265,7 @@ class Machine:
                     continue
                 self.fifos[number].entries.append(entry)
                 self.pushes.append((self.cycle, number))
+                self.operands.enqueue(entry.segment, number, entry.pixel)
             else:
                 if number in claimed:
                     refused = ArrayCause.OUTPUT_PORT if refused is ArrayCause.DRAIN else refused

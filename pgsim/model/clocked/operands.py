@@ -55,6 +55,9 @@ class Operands:
             self.high, self.low = high.astype(np.int64), low.astype(np.int64)
         else:
             self.high, self.low = codes, np.zeros_like(codes)
+        self.updated = np.zeros(
+            (len(self.activation), *self.layer.geometry.output_shape), np.bool_
+        )  # sent to the queue
         self.lane_bits = self.widths.msb
         if not self.is_gated and org is Organisation.GATED_FUSED:
             self.lane_bits += self.widths.lsb
@@ -142,14 +145,27 @@ class Operands:
         return self._add_low(psum, tile, step, index)
 
     def _add(self, psum: Ints, plane: Ints, tile: int, step: int, index: int, act_passes: int, bits: int) -> Ints:
-        segment, first = int(self.schedule.tile_segment[tile]), int(self.schedule.tile_first_pixel[tile])
-        psum = psum.copy()
-        for column in range(psum.shape[0]):
-            for pixel in range(psum.shape[1]):
-                psum[column, pixel] += self._product(
-                    plane, segment, column, first + pixel, step, index, act_passes, bits
-                )
-        return psum
+        """Every PE of the tile adds its sum of products in one cycle: the window words times the columns' weight
+        words."""
+        row, tap_column, first, last = self._taps(step)
+        segment, pixel = int(self.schedule.tile_segment[tile]), int(self.schedule.tile_first_pixel[tile])
+        image = int(self.schedule.segment_image[segment])
+        channels = self._channel(segment, 0) + np.arange(psum.shape[0])
+        bases = channels // self.layer.geometry.group_out_channels * self.layer.geometry.group_in_channels
+        weight_pass, act_pass = divmod(index, act_passes)
+        weight_bits = self.accelerator.array.weight_bits
+        words = self.weight[channels, first:last, row, tap_column]  # [columns, N]
+        words = operand_slice(words, weight_pass, self.schedule.passes.weight, weight_bits)
+        added = psum.copy()
+        for offset in range(psum.shape[1]):
+            where = self._input_pixel(pixel + offset, row, tap_column)
+            if where is None:
+                continue
+            codes = plane[image, :, where[0], where[1]]
+            windows = codes[bases[:, None] + np.arange(first, last)]  # [columns, N]; one window unless depthwise
+            windows = operand_slice(windows, act_pass, act_passes, bits)
+            added[:, offset] += (windows * words).sum(axis=1) << (act_pass * bits + weight_pass * weight_bits)
+        return added
 
     def _compare(self, psum: Ints, tile: int) -> Ints:
         """The comparators of all PEs at once: set the tile's mask, align the partial sums."""
@@ -163,6 +179,11 @@ class Operands:
         passes = self.schedule.passes
         added = self._add(psum, self.low, tile, step, index, passes.act_update, self.update_lane_bits)
         return np.where(self._mask[tile], added, psum)
+
+    def enqueue(self, segment: int, column: int, pixel: int) -> None:
+        """Note that an output went into the update queue."""
+        image, channel, pixel = self._place(segment, column, pixel)
+        self.updated.reshape(*self.updated.shape[:2], -1)[image, channel, pixel] = True
 
     def update_step(self, psum: int, segment: int, column: int, pixel: int, step: int, pass_index: int) -> int:
         """One pass of one step of one lane of the LSB array: of the LSB plane, or of whole codes of a shared tile."""

@@ -11,11 +11,17 @@ from pgsim.errors import InputError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--checkpoint", metavar="CKPT", required=True, help="checkpoint (.pt) or weights (.npz) of pgsim train")
+    parser.add_argument(
+        "--checkpoint", metavar="CKPT", required=True, help="checkpoint (.pt) or weights (.npz) of pgsim train"
+    )
     parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz")
-    parser.add_argument("--images", metavar="N", type=int, default=8, help="first N images of the test set (default: 8)")
+    parser.add_argument(
+        "--images", metavar="N", type=int, default=8, help="first N images of the test set (default: 8)"
+    )
     parser.add_argument("-o", "--output", metavar="OUT.npz", required=True, help="the trace to write")
-    parser.add_argument("--evaluate", metavar="M", type=int, help="measure accuracy on the first M test images (default: all)")
+    parser.add_argument(
+        "--evaluate", metavar="M", type=int, help="measure accuracy on the first M test images (default: all)"
+    )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
 
 
@@ -27,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         from pgsim.train import loop
     except ModuleNotFoundError as error:
-        raise InputError(f"pgsim trace must have torch installed (pip install 'pgsim[train]'), not lack {error.name}") from None
+        raise InputError(
+            f"pgsim trace must have torch installed (pip install 'pgsim[train]'), not lack {error.name}"
+        ) from None
     from importlib.metadata import PackageNotFoundError, version
 
     from pgsim.io.trace import write_trace

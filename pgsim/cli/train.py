@@ -14,7 +14,9 @@ from pgsim.errors import InputError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of one that pgsim ships")
-    parser.add_argument("--data", metavar="DIR", required=True, help="folder with the CIFAR-10 and float weight npz files")
+    parser.add_argument(
+        "--data", metavar="DIR", required=True, help="folder with the CIFAR-10 and float weight npz files"
+    )
     parser.add_argument("--out", metavar="DIR", default=".", help="where checkpoint and log go (default: here)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
@@ -28,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         from pgsim.train import loop
     except ModuleNotFoundError as error:
-        raise InputError(f"pgsim train must have torch installed (pip install 'pgsim[train]'), not lack {error.name}") from None
+        raise InputError(
+            f"pgsim train must have torch installed (pip install 'pgsim[train]'), not lack {error.name}"
+        ) from None
     from pgsim.train.data import read_train
     from pgsim.train.recipe import find_recipe, parse_recipe
     from pgsim.train.weights import save_weights

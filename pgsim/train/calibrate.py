@@ -1,4 +1,4 @@
-"""Choose starting values from data: clips by quantisation error, thresholds by the sparsity wanted, batch-norm statistics."""
+"""Choose starting values from data: clips by quantisation error, thresholds by sparsity, batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pgsim.train.gating import GatedConv
-from pgsim.train.network import Conv, Pact, PGResNet20
+from pgsim.train.network import Conv, PGResNet20
 
 
 def best_clip(values: Tensor, levels: int) -> float:
@@ -42,7 +42,7 @@ def start_clips(net: PGResNet20, codes: Tensor) -> None:
         handle = pact.register_forward_pre_hook(keep)
         net(codes)
         handle.remove()
-        cast(Pact, pact).alpha.fill_(best_clip(torch.cat([s.reshape(-1) for s in seen]), pact.levels))
+        pact.alpha.fill_(best_clip(torch.cat([s.reshape(-1) for s in seen]), pact.levels))
 
 
 @torch.no_grad()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +41,11 @@ class Images:
 def open_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     """Read every array of an npz file; a missing or broken file is an InputError that names it."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} must be an npz file, not missing") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path} must be a readable npz file, not broken ({error})") from None
 
 
@@ -123,5 +125,7 @@ def read_float_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     """Read a float ResNet: PyTorch names, float32 arrays."""
     arrays = open_npz(path)
     if "conv1.weight" not in arrays or "linear.weight" not in arrays:
-        raise InputError(f"{path} must hold ResNet weights (conv1.weight, linear.weight, ...), not {sorted(arrays)[:4]}")
+        raise InputError(
+            f"{path} must hold ResNet weights (conv1.weight, linear.weight, ...), not {sorted(arrays)[:4]}"
+        )
     return {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Measure a trained network on a labelled set: accuracy and sparsity of the integer network, and where floats differ."""
+"""Measure a trained network on a labelled set: accuracy and sparsity in integers, and where floats differ."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def labels_of(logits: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def measure(net: PGResNet20, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None) -> Report:
+def measure(
+    net: PGResNet20, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None
+) -> Report:
     """Run every image through the integer network and the float32 fake-quantised one; `report` takes images done."""
     net.eval()
     gated = [c for c in frozen.convs if c.threshold is not None]
@@ -103,7 +105,8 @@ def measure(net: PGResNet20, frozen: FrozenNet, images: Images, report: Callable
         report(start + len(codes))
     integer_labels, float_labels = np.concatenate(exact), np.concatenate(floats)
     layers = (
-        LayerSparsity(c.name, int(n), int(u), _macs_per_output(c)) for c, n, u in zip(gated, outputs, updated, strict=True)
+        LayerSparsity(c.name, int(n), int(u), _macs_per_output(c))
+        for c, n, u in zip(gated, outputs, updated, strict=True)
     )
     return Report(
         images=len(images),

@@ -14,7 +14,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgsim.train.frozen import FrozenConv, FrozenNet, ToCodes, ToStream, codes_of_accumulator, codes_of_pool, codes_of_stream
+from pgsim.train.frozen import (
+    FrozenConv,
+    FrozenNet,
+    ToCodes,
+    ToStream,
+    codes_of_accumulator,
+    codes_of_pool,
+    codes_of_stream,
+)
 
 FLOAT32_EXACT = 2**24
 

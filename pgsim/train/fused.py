@@ -21,7 +21,7 @@ def rows(x: Tensor) -> NDArray[Any]:
     view = x.detach().permute(0, 2, 3, 1)
     if not view.is_contiguous():
         view = view.contiguous()
-    return cast(NDArray[Any], view.reshape(-1, x.shape[1]).numpy())
+    return view.reshape(-1, x.shape[1]).numpy()
 
 
 def new_like(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -38,7 +38,7 @@ class NormPact(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         gamma: Tensor,
@@ -80,7 +80,7 @@ class NormPact(torch.autograd.Function):
         return clipped, codes
 
     @staticmethod
-    def backward(ctx: Any, grad_clipped: Tensor | None, grad_real: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_clipped: Tensor | None, grad_real: Tensor | None) -> Any:
         x, gamma, state = ctx.saved_tensors
         first = grad_real if grad_real is not None else grad_clipped
         if first is None:
@@ -98,9 +98,8 @@ class NormPact(torch.autograd.Function):
         on_x = -scale * inverse * grad_gamma / count
         constant = -scale * total / count - on_x * mean
         grad_x = new_like(x)
-        kernels.affine_backward(
-            rows(dy), data, *(v.astype(np.float32) for v in (scale, on_x, constant)), rows(grad_x)
-        )
+        a, b, c = (v.astype(np.float32) for v in (scale, on_x, constant))
+        kernels.affine_backward(rows(dy), data, a, b, c, rows(grad_x))
         return (
             grad_x,
             torch.from_numpy(grad_gamma.astype(np.float32)),
@@ -114,7 +113,9 @@ class NormPact(torch.autograd.Function):
         )
 
 
-def norm_pact(x: Tensor, norm: nn.BatchNorm2d, alpha: Tensor, shortcut: Tensor | None, levels: int) -> tuple[Tensor, Tensor]:
+def norm_pact(
+    x: Tensor, norm: nn.BatchNorm2d, alpha: Tensor, shortcut: Tensor | None, levels: int
+) -> tuple[Tensor, Tensor]:
     """Apply `norm` in training mode, add `shortcut`, clip and quantise; update the running statistics."""
     batches = cast(Tensor, norm.num_batches_tracked)
     batches.add_(1)

@@ -46,9 +46,7 @@ class DenseConv(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, codes: Tensor, weight: Tensor, act_step: float, stride: int, padding: int
-    ) -> Tensor:
+    def forward(ctx: Any, codes: Tensor, weight: Tensor, act_step: float, stride: int, padding: int) -> Tensor:
         w_codes, clip = weight_codes(weight)
         ctx.weight_step = float(clip) / WEIGHT_CODE_MAX
         ctx.act_step, ctx.stride, ctx.padding = act_step, stride, padding
@@ -56,7 +54,7 @@ class DenseConv(torch.autograd.Function):
         return F.conv2d(codes, w_codes, None, stride, padding).mul_(act_step * ctx.weight_step)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         codes, w_codes = ctx.saved_tensors
         grad_x, grad_w = _backward_conv(ctx, grad, codes, w_codes, ctx.needs_input_grad[0], True)
         if grad_x is not None:
@@ -78,7 +76,7 @@ class GatedConv(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         codes: Tensor,
         weight: Tensor,
@@ -116,7 +114,7 @@ class GatedConv(torch.autograd.Function):
         return out, mask
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:
         high, low, w_codes, mask, slopes = ctx.saved_tensors
         masked = new_like(grad)
         grad_delta = kernels.gate_backward(rows(grad), rows(mask), rows(slopes), rows(masked))

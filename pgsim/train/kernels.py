@@ -47,7 +47,16 @@ def channel_moments(x: F32) -> tuple[F64, F64]:
 
 @njit(cache=True, fastmath=True)
 def affine_clip(
-    x: F32, add: F32, has_add: bool, scale: F32, shift: F32, alpha: float, levels: int, clipped: F32, codes: F32, state: U8
+    x: F32,
+    add: F32,
+    has_add: bool,
+    scale: F32,
+    shift: F32,
+    alpha: float,
+    levels: int,
+    clipped: F32,
+    codes: F32,
+    state: U8,
 ) -> None:
     """Write y = scale*x + shift (+ add), clipped to [0, alpha], its codes rne(y/alpha*levels) and its state."""
     rows, channels = x.shape

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ def build_network(recipe: Recipe) -> PGResNet20:
     """Return an untrained network of the recipe's format, channels last."""
     torch.manual_seed(recipe.seed)
     net = PGResNet20(recipe.act_bits, recipe.pred_bits, recipe.gating, recipe.sparse_bp)
-    return cast(PGResNet20, net.to(memory_format=torch.channels_last))
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def split_holdout(images: Images, holdout: int) -> tuple[Images, Images]:
@@ -143,8 +144,7 @@ class Run:
     def _optimiser(self) -> torch.optim.SGD:
         thresholds = [p for n, p in self.net.named_parameters() if n.endswith(".delta")]
         others = [p for n, p in self.net.named_parameters() if not n.endswith(".delta")]
-        groups = [{"params": others}, {"params": thresholds, "weight_decay": 0.0}]
-        groups = [g for g in groups if g["params"]]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": thresholds, "weight_decay": 0.0}]
         r = self.recipe
         return torch.optim.SGD(groups, lr=r.learning_rate, momentum=r.momentum, weight_decay=r.weight_decay)
 
@@ -213,7 +213,7 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         logits = self.net(batch.codes)
         loss = distilled_loss(logits, batch.labels, taught, recipe) + penalty(self.net, self.targets, recipe.sigma)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         with torch.no_grad():
             for _, pact in self.net.pacts():
@@ -225,7 +225,8 @@ class Run:
     def _average(self) -> None:
         """Move the averaged weights towards the current ones; the decay rises from 0 over the first steps."""
         decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10)) if self.recipe.ema_decay else 0.0
-        mine, theirs = list(self.averaged.parameters()), list(self.net.parameters())
+        mine: list[Tensor] = list(self.averaged.parameters())
+        theirs: list[Tensor] = list(self.net.parameters())
         torch._foreach_lerp_(mine, theirs, 1.0 - decay)
 
     def evaluate(self, bn_batches: int) -> dict[str, object]:
@@ -244,7 +245,9 @@ class Run:
             "sparsity": overall,
             "layer_sparsity": [round(s, 4) for s in layers],
             "clips": [round(float(p.alpha.detach()), 4) for _, p in self.averaged.pacts()],
-            "mean_thresholds": [round(float(cast(Tensor, c.delta).detach().mean()), 4) for _, c in self.averaged.gated_convs()],
+            "mean_thresholds": [
+                round(float(cast(Tensor, c.delta).detach().mean()), 4) for _, c in self.averaged.gated_convs()
+            ],
         }
 
 

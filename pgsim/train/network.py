@@ -71,9 +71,7 @@ class Conv(nn.Module):
             return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, 1))
         out, mask = cast(
             tuple[Tensor, Tensor],
-            GatedConv.apply(
-                codes, self.weight, self.delta, act_step, self.stride, 1, self.update_bits, self.sparse
-            ),
+            GatedConv.apply(codes, self.weight, self.delta, act_step, self.stride, 1, self.update_bits, self.sparse),
         )
         self.updated += int(torch.count_nonzero(mask))
         self.outputs += mask.numel()
@@ -187,9 +185,9 @@ class RealOfCodes(torch.autograd.Function):
     """Multiply codes by their step; the gradient passes as that of the real value."""
 
     @staticmethod
-    def forward(ctx: object, codes: Tensor, step: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: object, codes: Tensor, step: float) -> Tensor:
         return codes * step
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None

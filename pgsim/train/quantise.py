@@ -55,7 +55,7 @@ class PactQuantise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, alpha: Tensor, levels: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, y: Tensor, alpha: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         bound = float(alpha)
         clipped = torch.clamp(y, 0.0, bound)
         codes = torch.mul(clipped, levels / bound).round_()
@@ -65,7 +65,7 @@ class PactQuantise(torch.autograd.Function):
         return clipped, codes
 
     @staticmethod
-    def backward(ctx: Any, grad_clipped: Tensor | None, grad_real: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_clipped: Tensor | None, grad_real: Tensor | None) -> Any:
         (y,) = ctx.saved_tensors
         if grad_clipped is None or grad_real is None:
             grad = grad_real if grad_clipped is None else grad_clipped

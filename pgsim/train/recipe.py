@@ -22,15 +22,16 @@ class Recipe:
         act_bits, pred_bits: B and B_hb; 2 <= act_bits <= 8, 1 <= pred_bits < act_bits.
         gating: "release" gates the first convolution of each block, "all" gates both.
         float_weights: npz in the data folder to start from.
-        epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a cosine to 0.
+        epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a
+            cosine to 0.
         learning_rate, momentum, weight_decay: of SGD; thresholds take no weight decay.
         sparse_bp: sparse back-propagation to the thresholds.
         sigma: factor of the penalty sigma * ||delta - target|| per gated layer.
         delta_target: the penalty's target in real units, or "start": each threshold's own starting value.
         start_sparsity, start_scope: thresholds start at this quantile of the prediction outputs, pooled over the
             "network", a "layer" or a "channel".
-        hold_epochs, hold_sparsity: after each of the first `hold_epochs` epochs thresholds and penalty targets are set anew
-            to the `hold_sparsity` quantile, pooled in the same way; later they are only learned.
+        hold_epochs, hold_sparsity: after each of the first `hold_epochs` epochs thresholds and penalty targets are set
+            anew to the `hold_sparsity` quantile, pooled in the same way; later they are only learned.
         teacher: npz in the data folder of the float network whose logits are distilled, or "" for none.
         distill_weight, temperature: share of the distillation loss in [0, 1], and its softmax temperature.
         views: how many fixed random views (crop, flip) each image has; epochs take them in turn, and the teacher's
@@ -98,7 +99,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
         InputError: unknown, missing or duplicate key, a wrong type, or a value out of range.
     """
     try:
-        loaded = yaml.load(text, _UniqueKeys)  # noqa: S506 - a subclass of the safe loader
+        loaded = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise InputError(f"{where} must be YAML, not {str(error).splitlines()[0]}") from None
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Keep a trained network's weights as an npz (no pickle) beside the recipe that made them, and read either kind back."""
+"""Keep a trained network's weights as an npz (no pickle) with the recipe that made them; read them or a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_weights(path: Path, net: PGResNet20, recipe: Recipe, history: dict[str,
     """Write float32 master weights, batch norm, clips and thresholds under their PyTorch names, and `meta` (JSON)."""
     arrays = {n: t.detach().numpy() for n, t in net.state_dict().items() if not n.endswith(SKIPPED)}
     meta = json.dumps({"format": FORMAT, "recipe": recipe_text(recipe), "history": history}, sort_keys=True)
-    np.savez_compressed(path, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(path, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)
 
 
 def read_network(path: Path) -> tuple[PGResNet20, Recipe, dict[str, Any]]:

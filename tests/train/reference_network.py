@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pgsim.workload import layer as w
 
 Integers = NDArray[np.int64]

@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from torch import nn  # noqa: E402
+
 from pgsim.train.exact import float_type, run_exact  # noqa: E402
 from pgsim.train.export import build_trace, integer_layers  # noqa: E402
 from pgsim.train.frozen import FrozenNet, ToCodes, codes_of_accumulator, freeze  # noqa: E402
 from pgsim.train.network import Block, PGResNet20  # noqa: E402
 from pgsim.train.thresholds import accumulator_range, bisect_thresholds  # noqa: E402
-from torch import nn  # noqa: E402
-
 from tests.train.reference_network import run_network  # noqa: E402
 
 
@@ -44,7 +44,8 @@ def random_codes(images: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("act_bits", "pred_bits", "gating"), [(3, 2, "release"), (4, 3, "release"), (3, 2, "all"), (2, 1, "all"), (8, 4, "release")]
+    ("act_bits", "pred_bits", "gating"),
+    [(3, 2, "release"), (4, 3, "release"), (3, 2, "all"), (2, 1, "all"), (8, 4, "release")],
 )
 def test_exact_run_exported_layers_and_plain_reference_agree_on_every_integer(
     act_bits: int, pred_bits: int, gating: str
@@ -84,7 +85,10 @@ def test_thresholds_equal_the_float64_function_on_every_reachable_accumulator() 
         a, b = slope[channel : channel + 1, None], offset[channel : channel + 1, None]
         sign = -1.0 if slope[channel] < 0 else 1.0
         found = bisect_thresholds(
-            lambda v, a=a, b=b, sign=sign: codes_of_accumulator(sign * v, a, b, tail), np.array([-500]), np.array([500]), 7
+            lambda v, a=a, b=b, sign=sign: codes_of_accumulator(sign * v, a, b, tail),
+            np.array([-500]),
+            np.array([500]),
+            7,
         )
         counted = (sign * span[:, None] >= found).sum(1)
         expected = codes_of_accumulator(span.astype(float)[None], a, b, tail)[0]

@@ -9,10 +9,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
 from pgsim.train.fused import norm_pact  # noqa: E402
 from pgsim.train.gating import SURROGATE_SLOPE, DenseConv, GatedConv  # noqa: E402
 from pgsim.train.quantise import PactQuantise, weight_codes  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
 
 
 def codes_of(shape: tuple[int, ...], levels: int, seed: int) -> Tensor:
@@ -52,9 +53,7 @@ def test_a_gated_convolution_follows_equations_5_to_7(act_bits: int, pred_bits: 
     codes = codes_of((2, 3, 5, 5), 2**act_bits - 1, 3).requires_grad_()
     weight = normal((4, 3, 3, 3), 4).requires_grad_()
     delta = torch.tensor([-0.5, 0.0, 0.4, 1.0]).requires_grad_()
-    out, mask = cast(
-        tuple[Tensor, Tensor], GatedConv.apply(codes, weight, delta, step, stride, 1, low_bits, sparse)
-    )
+    out, mask = cast(tuple[Tensor, Tensor], GatedConv.apply(codes, weight, delta, step, stride, 1, low_bits, sparse))
     grad = channels_last(normal(tuple(out.shape), 5))
     out.backward(grad)
 

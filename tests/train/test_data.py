@@ -1,0 +1,98 @@
+"""Reading data, image codes and augmentation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from pgsim.errors import InputError  # noqa: E402
+from pgsim.train import data  # noqa: E402
+from tests.train.synthetic import residual, write_images  # noqa: E402
+
+
+def test_images_come_back_from_their_differences(tmp_path: Path) -> None:
+    pixels = write_images(tmp_path / "a.npz", 5, 1)
+    images = data.read_images(tmp_path / "a.npz")
+    np.testing.assert_array_equal(images.pixels, pixels, strict=True)
+    assert images.labels.dtype == np.int64
+
+
+def test_image_codes_are_the_rounded_normalised_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    codes = data.image_codes(pixels)
+    assert codes.dtype == np.int8
+    assert codes.shape == (2, 3, 32, 32)
+    for n, y, x, c in [(0, 0, 0, 0), (1, 31, 2, 1), (0, 7, 30, 2)]:
+        value = (pixels[n, y, x, c] / 255 - (0.485, 0.456, 0.406)[c]) / (0.229, 0.224, 0.225)[c]
+        assert codes[n, c, y, x] == round(value / 2.64 * 127)
+
+
+def test_no_pixel_value_leaves_the_codes_range() -> None:
+    table = data.code_table().astype(int)
+    assert table.min() == -102
+    assert table.max() == 127
+
+
+def test_a_view_is_a_shifted_and_flipped_image() -> None:
+    pixels = np.random.default_rng(1).integers(1, 256, (3, 32, 32, 3)).astype(np.uint8)
+    views = data.Views(np.array([4, 0, 8]), np.array([4, 4, 1]), np.array([False, False, True]))
+    out = data.augment(pixels, views, np.array([0, 1, 2]))
+    np.testing.assert_array_equal(out[0], pixels[0])
+    np.testing.assert_array_equal(out[1, 4:], pixels[1, :-4])
+    assert (out[1, :4] == 0).all()
+    np.testing.assert_array_equal(out[2, :-4, ::-1][:, 3:], pixels[2, 4:, :-3])
+    assert (out[2, -4:] == 0).all()
+
+
+def test_views_are_taken_by_image_and_not_by_position() -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+    views = data.draw_views(6, np.random.default_rng(3))
+    whole = data.augment(pixels, views, np.arange(6))
+    np.testing.assert_array_equal(data.augment(pixels, views, np.array([4, 1])), whole[[4, 1]])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.npz must be an npz file, not missing"):
+        data.read_images(tmp_path / "nothing.npz")
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(InputError, match=r"b\.npz must be a readable npz file, not broken"):
+        data.read_images(tmp_path / "b.npz")
+
+
+def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", residual=residual(np.zeros((1, 32, 32, 3), np.uint8)))
+    with pytest.raises(InputError, match=r"c\.npz must hold an array 'labels', not only \['residual'\]"):
+        data.read_images(tmp_path / "c.npz")
+
+
+def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", residual=np.zeros((2, 3, 8, 8), np.uint8), labels=np.zeros(2, np.uint8))
+    with pytest.raises(InputError, match=r"residual must be uint8 \[N,3,32,32\], not uint8 \[2, 3, 8, 8\]"):
+        data.read_images(tmp_path / "d.npz")
+
+
+def test_as_many_labels_as_images_are_wanted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", residual=np.zeros((2, 3, 32, 32), np.uint8), labels=np.zeros(3, np.uint8))
+    with pytest.raises(InputError, match=r"labels must be \[2\], not \[3\]"):
+        data.read_images(tmp_path / "e.npz")
+
+
+@pytest.mark.skipif("PGSIM_DATA" not in os.environ, reason="PGSIM_DATA does not name the CIFAR-10 folder")
+def test_the_float_resnet_20_gets_the_known_logits() -> None:
+    from pgsim.train.teacher import read_teacher
+
+    folder = Path(os.environ["PGSIM_DATA"])
+    images = data.read_test(folder).take(slice(0, 64))
+    normalised = (images.pixels / 255 - np.array(data.MEAN)) / np.array(data.STD)
+    x = torch.from_numpy(normalised.transpose(0, 3, 1, 2).copy()).float() * (127 / 2.64)
+    logits = read_teacher(folder / "resnet20_cifar10.npz")(x).numpy()
+    expected = np.load(folder / "cifar10_test_ref_logits.npz")["resnet20"][:64]
+    np.testing.assert_allclose(logits, expected, atol=2e-3)

@@ -1,0 +1,181 @@
+"""The training loop on tiny data: determinism, resumption, interruption, the recipe's levers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from pgsim.cli import train as command  # noqa: E402
+from pgsim.errors import InputError  # noqa: E402
+from pgsim.train import loop  # noqa: E402
+from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
+from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
+from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
+from tests.train.synthetic import recipe, write_folder  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CALIBRATION_IMAGES", 4)
+    monkeypatch.setattr(loop, "EPOCH_BN_BATCHES", 1)
+    monkeypatch.setattr(loop, "FINAL_BN_BATCHES", 2)
+
+
+def new_run(folder: Path, out: Path, wanted: Recipe) -> loop.Run:
+    out.mkdir(parents=True, exist_ok=True)
+    return loop.Run(wanted, folder, out, read_train(folder))
+
+
+def train_until(run: loop.Run, out: Path, stop: Callable[[], bool] = lambda: False) -> bool:
+    return loop.train(run, out, lambda _: None, stop)
+
+
+def same(first: loop.Run, second: loop.Run) -> bool:
+    mine, theirs = first.averaged.state_dict(), second.averaged.state_dict()
+    return all(torch.equal(mine[n], theirs[n]) for n in mine)
+
+
+def test_a_stopped_and_resumed_run_equals_one_in_a_piece_and_both_repeat(folder: Path, tmp_path: Path) -> None:
+    whole = new_run(folder, tmp_path / "whole", recipe())
+    whole.start(folder)
+    assert train_until(whole, tmp_path / "whole")
+    assert whole.step == 8
+
+    for stop_at in (2, 4):
+        out = tmp_path / f"parts{stop_at}"
+        part = new_run(folder, out, recipe())
+        part.start(folder)
+        assert not train_until(part, out, lambda part=part, at=stop_at: part.step >= at)
+        assert part.step == stop_at
+        rest = new_run(folder, out, recipe())
+        rest.restore(out / "tiny.pt")
+        assert rest.step == stop_at
+        assert train_until(rest, out)
+        assert same(whole, rest)
+        assert load_checkpoint(out / "tiny.pt").finished
+
+    other = new_run(folder, tmp_path / "other", recipe(seed=4))
+    other.start(folder)
+    assert train_until(other, tmp_path / "other")
+    assert not same(whole, other)
+
+    lines = [json.loads(x) for x in (tmp_path / "whole" / "tiny.jsonl").read_text().splitlines()]
+    assert [x["epoch"] for x in lines] == [1, 2]
+    assert {"held_out_accuracy", "sparsity", "loss", "train_accuracy"} <= set(lines[0])
+    assert len(lines[0]["layer_sparsity"]) == 9
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = new_run(folder, tmp_path, recipe())
+    run.start(folder)
+    train_until(run, tmp_path, lambda: True)
+    with pytest.raises(InputError, match=r"tiny\.pt must come from the same recipe, not from another"):
+        new_run(folder, tmp_path, recipe(sigma=0.5)).restore(tmp_path / "tiny.pt")
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    path.write_text("hello")
+    with pytest.raises(InputError, match=r"x\.pt must be a checkpoint of pgsim train, not "):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("scope", ["network", "layer", "channel"])
+def test_starting_thresholds_reach_the_sparsity_asked_for(folder: Path, tmp_path: Path, scope: str) -> None:
+    run = new_run(folder, tmp_path, recipe(start_scope=scope))
+    run.start(folder)
+    run.net.eval()
+    run.net.reset_counts()
+    with torch.no_grad():
+        run.net(as_tensor(image_codes(run.train.pixels[: loop.CALIBRATION_IMAGES])))
+    deltas = [conv.delta.detach() for _, conv in run.net.gated_convs()]
+    if scope == "network":
+        assert len({float(d) for delta in deltas for d in delta}) == 1
+        return
+    assert run.net.sparsity()[1][0] == pytest.approx(0.8, abs=0.01)  # later layers see the gates before them
+    assert (len({float(d) for d in deltas[0]}) == 1) == (scope == "layer")
+
+
+def test_the_penalty_is_a_norm_and_not_a_square(folder: Path, tmp_path: Path) -> None:
+    run = new_run(folder, tmp_path, recipe())
+    run.start(folder)
+    with torch.no_grad():
+        for _, conv in run.net.gated_convs():
+            conv.delta.add_(1.0)
+    expected = 0.25 * sum(np.sqrt(conv.delta.numel()) for _, conv in run.net.gated_convs())
+    assert loop.penalty(run.net, run.targets, 0.25).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
+    r = recipe(warmup_steps=4, learning_rate=0.1)
+    rates = [loop.learning_rate(r, s, 104) for s in range(105)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[54] == pytest.approx(0.05)
+    assert rates[104] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_held_out_images_are_never_trained_on(folder: Path) -> None:
+    images = read_train(folder)
+    train, held_out = loop.split_holdout(images, 8)
+    assert len(train) == 32
+    np.testing.assert_array_equal(held_out.pixels, images.pixels[-8:])
+    seen = {int(i) for s in range(8) for i in loop.batch_of(train, recipe(), s).index}
+    assert seen == set(range(32))
+
+
+def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
+    (out / "r.yaml").write_text(recipe_text(recipe()))
+    values = {"recipe": str(out / "r.yaml"), "data": str(folder), "out": str(out), "resume": False, "threads": 1}
+    return argparse.Namespace(**{**values, **changes})
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = loop.Run.one_step
+
+    def step(self: loop.Run) -> tuple[float, float]:
+        result = original(self)
+        if self.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(loop.Run, "one_step", step)
+    before = signal.getsignal(signal.SIGINT)
+    assert command.run(arguments(folder, tmp_path)) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert load_checkpoint(tmp_path / "tiny.pt").step == 2
+    assert "interrupted at step 2" in capsys.readouterr().err
+    with pytest.raises(InputError, match="must not exist yet for a new run"):
+        command.run(arguments(folder, tmp_path))
+    monkeypatch.undo()
+    assert command.run(arguments(folder, tmp_path, resume=True)) == 0
+    assert (tmp_path / "tiny.weights.npz").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tiny\.pt must exist for --resume, not be missing"):
+        command.run(arguments(folder, tmp_path, resume=True))
+
+
+def test_the_options_of_the_command(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    args = parser.parse_args(["r", "--data", "d"])
+    assert (args.out, args.resume, args.threads) == (".", False, 1)
+    assert cast(str, args.recipe) == "r"

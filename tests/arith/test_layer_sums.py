@@ -395,14 +395,24 @@ def test_updates_too_large_for_the_sparse_kernel_take_the_dense_path() -> None:
     assert not sddmm.fits(activation, weight, geometry)
     with pytest.raises(ValueError, match=r"codes and weight must fit int16, and a run of their products int32"):
         sddmm.update_sums(activation, weight, geometry, np.ones((1, 1, 1, 1), np.bool_))
-    register = np.array([-1], np.int64)
+    geometry, weight = conv((100, 1, 3), 2, (1, 3)), weight.repeat(2, axis=0)
+    register = np.array([-1, 0], np.int64)  # A_h = 0 in both channels: only the first is updated
     values = fast.gated_layer(activation, weight, geometry, Encoding.UNSIGNED, 16, 1, register, GatePolicy.KEEP)
-    assert (values.a_h.item(), values.a_l.item()) == (0, 300 * 32767 * 255)
+    assert values.mask.ravel().tolist() == [True, False]
+    assert values.a_h.ravel().tolist() == [0, 0]
+    assert values.a_l.ravel().tolist() == values.a.ravel().tolist() == [300 * 32767 * 255, 0]
 
 
 @pytest.mark.parametrize(
     ("code", "weight", "fits"),
-    [(32767, 218, True), (32767, 219, False), (-32767, 218, True), (32768, 1, False), (1, 32768, False)],
+    [
+        (32767, 218, True),
+        (32767, 219, False),
+        (-32767, 218, True),
+        (-32767, 219, False),
+        (32768, 1, False),
+        (1, 32768, False),
+    ],
 )
 def test_the_sparse_kernel_takes_what_its_registers_hold(code: int, weight: int, fits: bool) -> None:
     # A run of 300: 300 * 32767 * 218 = 2,142,961,800 <= 2^31 - 1 = 2,147,483,647 < 300 * 32767 * 219.

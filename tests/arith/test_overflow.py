@@ -170,6 +170,19 @@ def test_the_error_names_layer_channel_value_and_width(
     assert str(caught.value) == f"conv1, channel 0: {what}, image 0, output pixel (0, 0)"
 
 
+def test_a_shifted_prediction_below_every_code_is_not_taken_as_proved() -> None:
+    # Two's complement -1 = -1 * 4 + 3: A is -3 and A_h is -3, but A_h << 2 is -12 and 4 bits end at -8.
+    activation, weight = np.full((1, 1, 1, 1), -1, np.int16), np.full((1, 1, 1, 1), 3, np.int16)
+    layer = (activation, weight, Geometry(LayerKind.LINEAR, 1, 1), Encoding.TWOS_COMPLEMENT, 4, 2)
+    register = np.array([-4], np.int64)
+    values = overflow.gated_layer(*layer, register, KEEP, Accumulator(4, 1, Overflow.SATURATE), "fc")
+    assert (values.a_h.item(), values.a.item()) == (-3, 1)  # -12 -> -8, + 9
+    with pytest.raises(
+        OverflowDetected, match=r"at least 5, not 4: the update phase reaches -12 \(5 bits\) at its start"
+    ):
+        overflow.gated_layer(*layer, register, KEEP, Accumulator(4, 1), "fc")
+
+
 def test_the_first_overflow_is_the_first_by_image_channel_and_pixel() -> None:
     activation = np.array([1, 1, 1, 1, 1, 9], np.int16).reshape(2, 1, 1, 3)
     weight = np.array([1, 100, 200], np.int16).reshape(3, 1, 1, 1)

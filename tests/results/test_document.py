@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from pgsim.results.document import document
 from tests.results.made import BIG, made_run
@@ -31,3 +32,11 @@ def test_the_document_holds_provenance_totals_layers_and_audit() -> None:
         "rule": "cycles: one cause each", "layer": "a", "expected": 80, "found": 80, "holds": True,
     }  # fmt: skip
     assert run["assumed"] == ["the clock", "the array's size"]
+
+
+def test_the_page_on_results_has_every_key_of_a_run_and_of_a_layer() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results-format.md").read_text()
+    run = document([made_run()])["runs"][0]
+    layer = run["layers"][0]
+    for key in (*run, *run["provenance"], *layer, *layer["actions"][0], *layer["energy"], *run["audit"][0]):
+        assert f"`{key}`" in page, key

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from pgsim.results.frame import COLUMNS, Row, columns, frame, rows
+from pgsim.results.frame import COLUMNS, FAMILIES, Row, columns, frame, rows
 from tests.results.made import BIG, made_run
 
 
@@ -151,3 +152,10 @@ def test_rows_do_without_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_page_on_results_has_every_column_with_its_type_and_meaning() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results-format.md").read_text().splitlines()
+    for column in (*COLUMNS, *FAMILIES):
+        total = "sum" if column.adds else ""
+        assert f"| `{column.name}` | {column.type} | {total} | {column.about} |" in page

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         "epochs": recipe.epochs,
         "made_by": made_by,
         "training": history,
-        **report.as_info(),
+        **report.as_info(whole_set=count == len(test)),
     }
     write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
     print(

@@ -67,10 +67,13 @@ class Report:
         total = sum(x.outputs * x.macs_per_output for x in self.layers)
         return 1.0 - sum(x.updated * x.macs_per_output for x in self.layers) / total
 
-    def as_info(self) -> dict[str, object]:
-        """Return the report as plain values for a trace's metadata; sparsities in percent."""
+    def as_info(self, whole_set: bool) -> dict[str, object]:
+        """Return the report as plain values for a trace's metadata; accuracies and sparsities in percent.
+
+        Without `whole_set` there is no key `top1`, which stands for the full test set, but `top1_of_evaluated`.
+        """
         return {
-            "top1": round(self.top1, 4),
+            "top1" if whole_set else "top1_of_evaluated": round(self.top1, 4),
             "sparsity_percent": round(100 * self.sparsity, 3),
             "mac_sparsity_percent": round(100 * self.mac_sparsity, 3),
             "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.layers},

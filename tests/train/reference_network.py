@@ -18,12 +18,13 @@ def convolve(codes: Integers, weight: Integers, stride: int, padding: int) -> In
     x = np.pad(codes, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     rows = (x.shape[2] - weight.shape[2]) // stride + 1
     columns = (x.shape[3] - weight.shape[3]) // stride + 1
-    total = np.zeros((len(x), len(weight), rows, columns), np.int64)
+    total = np.zeros((len(x), len(weight), rows * columns))  # float64 holds these integers exactly, through BLAS
+    assert np.abs(weight).reshape(len(weight), -1).sum(1).max() * np.abs(x).max() < 2**53
     for r in range(weight.shape[2]):
         for s in range(weight.shape[3]):
             tap = x[:, :, r : r + stride * rows : stride, s : s + stride * columns : stride]
-            total += np.einsum("nchw,kc->nkhw", tap, weight[:, :, r, s])
-    return total
+            total += weight[:, :, r, s].astype(float) @ tap.reshape(*tap.shape[:2], -1).astype(float)
+    return total.astype(np.int64).reshape(len(x), len(weight), rows, columns)
 
 
 def run_layer(layer: w.Layer, codes: Integers) -> tuple[Integers, Integers | None]:

@@ -1,0 +1,138 @@
+"""pgsim trace: from a checkpoint to a trace that the reader accepts, with what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from pgsim.cli import trace as command  # noqa: E402
+from pgsim.errors import InputError  # noqa: E402
+from pgsim.io.trace import load_trace  # noqa: E402
+from pgsim.train import loop  # noqa: E402
+from pgsim.train.checkpoint import save_checkpoint  # noqa: E402
+from pgsim.train.data import image_codes, read_test, read_train  # noqa: E402
+from pgsim.train.evaluate import LayerSparsity, Report, measure  # noqa: E402
+from pgsim.train.exact import run_exact  # noqa: E402
+from pgsim.train.export import integer_layers  # noqa: E402
+from pgsim.train.frozen import freeze  # noqa: E402
+from pgsim.train.weights import read_network, save_weights  # noqa: E402
+from tests.train.reference_network import run_network  # noqa: E402
+from tests.train.synthetic import recipe, write_folder  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data folder, with a checkpoint of an untrained but calibrated network in it."""
+    path = write_folder(tmp_path_factory.mktemp("data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "CALIBRATION_IMAGES", 4)
+        patch.setattr(loop, "EPOCH_BN_BATCHES", 1)
+        run = loop.Run(recipe(), path, path, read_train(path))
+        run.start(path)
+    save_checkpoint(path / "tiny.pt", run.checkpoint())
+    return path
+
+
+def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    args = parser.parse_args(
+        ["--checkpoint", str(folder / "tiny.pt"), "--data", str(folder), "--images", "2", "-o", str(out)]
+    )
+    return argparse.Namespace(**{**vars(args), **changes})
+
+
+def test_the_trace_holds_the_network_and_what_was_measured(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(arguments(folder, tmp_path / "t.npz")) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "top-1" in captured.err
+    trace = load_trace(tmp_path / "t.npz")
+    assert len(trace.layers) == 20
+    assert trace.images == 2
+    info = trace.info
+    test = read_test(folder)
+    assert info["labels"] == test.labels[:2].tolist()
+    assert info["samples"] == [0, 1]
+    assert info["evaluated_images"] == 8
+    assert info["seed"] == 3
+    differing = info["float32_label_differences"]
+    assert differing["count"] == len(differing["images"])
+
+    codes = image_codes(test.pixels)
+    logits, _, masks = run_network(trace.layers, codes.astype(np.int64))
+    assert info["top1"] == 100 * float(np.mean(logits.argmax(1) == test.labels))
+    updated = sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
+    assert info["sparsity_percent"] == pytest.approx(100 * (1 - updated), abs=1e-3)
+
+
+def test_accuracy_on_a_part_of_the_set_is_not_called_top1(folder: Path, tmp_path: Path) -> None:
+    assert command.run(arguments(folder, tmp_path / "t.npz", evaluate=3)) == 0
+    info = load_trace(tmp_path / "t.npz").info
+    assert "top1" not in info
+    assert info["evaluated_images"] == 3
+    assert "top1_of_evaluated" in info
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": 0}, r"--images must be in 1\.\.8, not 0"),
+        ({"images": 9}, r"--images must be in 1\.\.8, not 9"),
+        ({"evaluate": 9}, r"--evaluate must be in 1\.\.8, not 9"),
+        ({"threads": 0}, "--threads must be 1 or more, not 0"),
+        ({"checkpoint": "none.pt"}, r"none\.pt must be a checkpoint, not missing"),
+    ],
+)
+def test_wrong_options_are_refused(folder: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        command.run(arguments(folder, tmp_path / "t.npz", **changes))
+    assert not (tmp_path / "t.npz").exists()
+
+
+def test_weights_in_an_npz_are_the_same_network_as_the_checkpoint(folder: Path, tmp_path: Path) -> None:
+    net, made_with, _ = read_network(folder / "tiny.pt")
+    save_weights(tmp_path / "w.npz", net, made_with, {"step": 7})
+    again, recipe_again, history = read_network(tmp_path / "w.npz")
+    assert recipe_again == made_with
+    assert history == {"step": 7}
+    codes = image_codes(read_test(folder).pixels)
+    np.testing.assert_array_equal(run_exact(freeze(net), codes).logits, run_exact(freeze(again), codes).logits)
+
+
+def test_an_npz_that_holds_no_weights_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="must hold weights of pgsim train"):
+        read_network(folder / "weights.npz")
+
+
+def test_sparsity_by_macs_weights_each_layer_by_its_reduction() -> None:
+    layers = (LayerSparsity("a", 100, 50, 9), LayerSparsity("b", 100, 10, 90))
+    report = Report(images=10, right=7, layers=layers, differing=(), float_right=6)
+    assert report.top1 == 70.0
+    assert report.sparsity == pytest.approx(1 - 60 / 200)
+    assert report.mac_sparsity == pytest.approx(1 - (50 * 9 + 10 * 90) / (100 * 9 + 100 * 90))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PGSIM_DATA" not in os.environ, reason="PGSIM_DATA does not name the CIFAR-10 folder")
+@pytest.mark.parametrize("weights", sorted((Path(__file__).parents[2] / "traces" / "checkpoints").glob("*.npz")))
+def test_every_logit_of_the_test_set_equals_the_plain_integer_inference(weights: Path) -> None:
+    net, _, _ = read_network(weights)
+    frozen = freeze(net)
+    layers = integer_layers(frozen)
+    images = read_test(Path(os.environ["PGSIM_DATA"]))
+    count = int(os.environ.get("PGSIM_IMAGES", len(images)))
+    for start in range(0, count, 50):
+        codes = image_codes(images.pixels[start : min(start + 50, count)])
+        expected, _, _ = run_network(layers, codes.astype(np.int64))
+        np.testing.assert_array_equal(run_exact(frozen, codes).logits, expected)
+    report = measure(net, frozen, images.take(slice(0, 100)))
+    assert report.images == 100

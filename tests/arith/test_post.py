@@ -73,6 +73,7 @@ def test_fixed_point_worked_by_hand() -> None:
         (2**62, 2, 0, 0, 2**63),
         (-(2**62), 3, 0, 0, -3 * 2**62),
         (-(2**62), -2, 0, 0, 2**63),
+        (2**62, 2, -1, 0, 2**63),  # the product alone, though the sum would fit
         (2**62, 1, 2**62, 0, 2**63),
         (-(2**63), 1, -1, 0, -(2**63) - 1),
         (2**63 - 1, 1, 0, 1, 2**63),  # the rounding term alone

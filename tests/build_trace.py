@@ -223,8 +223,9 @@ def _fixed_point(builder: Builder, v: Ints) -> FixedPoint:
     return FixedPoint(builder.integers(2**12, v.shape[1]), builder.integers(2**20, v.shape[1]), 14)
 
 
-def _step(step: PostStep) -> Any:
-    return lambda builder, v: step
+def step(fixed: PostStep) -> Any:
+    """A post step that does not depend on the values."""
+    return lambda builder, v: fixed
 
 
 def build_trace(seed: int = 0, images: int = 2) -> Trace:
@@ -241,12 +242,12 @@ def build_with_logits(seed: int = 0, images: int = 2) -> tuple[Trace, dict[str, 
 def _built(seed: int, images: int) -> tuple[Trace, Builder]:
     b = Builder(seed, images)
     conv, same = LayerKind.CONV, (1, 1, 1, 1)
-    stream = [_fixed_point, _step(Clamp(0, 60000))]
+    stream = [_fixed_point, step(Clamp(0, 60000))]
     b.add(
         "stem",
         Geometry(conv, 3, 4, 8, 8, (3, 3), padding=same),
         TWOS8,
-        post=[*stream, _step(SaveShortcut("stream0", 16)), requantise("stem.codes", UNSIGNED3, per_channel=False)],
+        post=[*stream, step(SaveShortcut("stream0", 16)), requantise("stem.codes", UNSIGNED3, per_channel=False)],
     )
     b.add(
         "keep",
@@ -267,9 +268,9 @@ def _built(seed: int, images: int) -> tuple[Trace, Builder]:
         input_name="keep.codes",
         post=[
             _fixed_point,
-            _step(AddShortcut("stream0")),
-            _step(Clamp(-30000, 30000)),
-            _step(SaveShortcut("stream2", 16, signed=True)),
+            step(AddShortcut("stream0")),
+            step(Clamp(-30000, 30000)),
+            step(SaveShortcut("stream2", 16, signed=True)),
             requantise("zero.codes", TWOS4),
         ],
     )
@@ -279,7 +280,7 @@ def _built(seed: int, images: int) -> tuple[Trace, Builder]:
         TWOS4,
         pred_bits=2,
         input_name="zero.codes",
-        post=[_bias, _step(MaxPool((2, 2), (1, 1), (0, 1, 1, 0))), requantise("depthwise.codes", UNSIGNED4)],
+        post=[_bias, step(MaxPool((2, 2), (1, 1), (0, 1, 1, 0))), requantise("depthwise.codes", UNSIGNED4)],
     )
     b.add(
         "grouped",
@@ -288,8 +289,8 @@ def _built(seed: int, images: int) -> tuple[Trace, Builder]:
         input_name="depthwise.codes",
         post=[
             _fixed_point,
-            _step(AddShortcut("stream2", 2, 1, 1)),
-            _step(SumPool((2, 2), (2, 2))),
+            step(AddShortcut("stream2", 2, 1, 1)),
+            step(SumPool((2, 2), (2, 2))),
             requantise("grouped.codes", UNSIGNED8),
         ],
     )
@@ -299,7 +300,7 @@ def _built(seed: int, images: int) -> tuple[Trace, Builder]:
         UNSIGNED8,
         pred_bits=4,
         input_name="grouped.codes",
-        post=[_bias, _step(Logits("scores", 0.125))],
+        post=[_bias, step(Logits("scores", 0.125))],
     )
     b.add(
         "rows",
@@ -310,7 +311,7 @@ def _built(seed: int, images: int) -> tuple[Trace, Builder]:
         post=[requantise("rows.codes", UNSIGNED4)],
     )
     b.add(
-        "head", Geometry(LayerKind.LINEAR, 12, 3), UNSIGNED4, input_name="rows.codes", post=[_step(Logits("out", 1.0))]
+        "head", Geometry(LayerKind.LINEAR, 12, 3), UNSIGNED4, input_name="rows.codes", post=[step(Logits("out", 1.0))]
     )
     labels = b.logits["out"][:, :, 0, 0].argmax(axis=1).tolist()
     info = {

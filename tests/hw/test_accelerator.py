@@ -66,6 +66,24 @@ def test_a_field_out_of_range_is_refused_in_these_words(path: str, value: object
     assert expected.startswith(caught.value.key)
 
 
+FIELD_OF = {
+    "clock": "clock_mhz",
+    "technology.node": "node_nm",
+    "technology.voltage": "voltage_v",
+    "memory.off_chip.width": "memory.off_chip.width_bits",
+    "memory.off_chip.latency": "memory.off_chip.latency_cycles",
+}
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_the_record_holds_every_field_to_its_range(key: str) -> None:
+    path = FIELD_OF.get(key, key.replace("update_array", "update").replace(".size", ".size_bits"))
+    for value in (RANGES[key].low - 1, RANGES[key].high + 1):
+        with pytest.raises(FieldError) as caught:
+            changed(load_accelerator("predictivenet"), path, value)
+        assert caught.value.key == key
+
+
 def test_an_array_has_no_more_lanes_than_any_chip() -> None:
     machine = load_accelerator("predictivenet")
     with pytest.raises(InputError, match=r"^array must have at most 1048576 multipliers in all, not 2097152$"):

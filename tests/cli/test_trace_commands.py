@@ -230,6 +230,23 @@ def test_a_resaved_trace_is_right_but_for_its_seal(
     assert pgsim(capsys, "verify", path, "--no-digest")[0] == 0
 
 
+def test_a_changed_array_that_decides_no_integer_is_found_by_its_digest_alone(
+    trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = take_apart(trace_file)
+    parts.arrays["003.weight_scale"] *= 2
+    path = tmp_path / "t.npz"
+    parts.write(path, refresh=False)
+    code, out, _ = pgsim(capsys, "verify", path, "--engine", "fast")
+    assert code == 1
+    assert out.splitlines()[1].endswith(", no seal")
+    assert out.splitlines()[2].startswith(
+        f"digests        {path}: 003.weight_scale must have the SHA-256 of the metadata"
+    )
+    assert out.splitlines()[3].startswith("recomputation  ok: 8 layers")
+    assert pgsim(capsys, "verify", path, "--engine", "fast", "--no-digest")[0] == 0
+
+
 def special_offsets(data: bytes) -> Iterator[int]:
     """Yield each byte of three members' headers and directory entries, of the archive's end and of its comment."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

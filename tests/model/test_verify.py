@@ -113,6 +113,7 @@ def test_any_mask_bit_that_differs_is_found_where_it_is(index: int, engine: str)
         verification = verify_trace(tensors(trace, index, mask=changed), engines={engine: ENGINES[engine]})
         assert verification.first is not None
         assert (verification.first.layer, verification.first.what) == (LAYERS[index], "mask")
+        assert sum(check.wrong for check in verification.layers) == 1
         assert verification.first.index == where
         assert verification.first.recorded == int(changed[where])
         assert (verification.first.a_h, verification.first.a_l) == own_sums(
@@ -265,15 +266,22 @@ def test_a_simulator_is_an_engine_like_the_others() -> None:
     def simulator(checked: Layer, codes: NDArray[np.int16]) -> LayerValues:
         values = fast_engine(checked, codes)
         if checked.name == "zero":
-            values.output[1, 2, 3, 4] += 1
+            values.output[1, 2, 3, 4] += 10**5
         return values
 
     trace = build_trace()
-    found = verify_trace(trace, engines={**ENGINES, "simulator": simulator}).first
+    verification = verify_trace(trace, engines={**ENGINES, "simulator": simulator})
+    found = verification.first
     assert found is not None
+    assert sum(check.wrong for check in verification.layers) == 1  # the post steps follow the first engine
     right = int(trace.tensors(2).output[1, 2, 3, 4])
-    assert (found.engine, found.index, found.recorded, found.computed) == ("simulator", (1, 2, 3, 4), right, right + 1)
-    assert str(found).startswith(f"zero: output[1,2,3,4] is {right} in the trace, {right + 1} by simulator (A_h = ")
+    assert (found.engine, found.index, found.recorded, found.computed) == (
+        "simulator",
+        (1, 2, 3, 4),
+        right,
+        right + 10**5,
+    )
+    assert str(found).startswith(f"zero: output[1,2,3,4] is {right} in the trace, {right + 10**5} by simulator (A_h = ")
 
 
 def test_an_engine_is_needed() -> None:

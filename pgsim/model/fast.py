@@ -86,14 +86,14 @@ def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _run(
+def _run(  # type: ignore[no-untyped-def]
     mask, gated, cooperative, tile_cycles, tile_fetch, second_cycles,
     steps, words, update_passes, sizes, kernel, group_out_channels, channel_bits, channel_latency,
     segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles,
     segment_pixels, segment_first_step, segment_read_bits, segment_write_bits,
     tile_segment, tile_first_pixel, tile_pixels,
     array_causes, group_causes, histogram, tile_start, tile_transfer, tile_on_lsb, segment_done, launches, pushes,
-):  # type: ignore[no-untyped-def] # fmt: skip
+):  # fmt: skip
     """Fill the output arrays; return the counters that `run_fast` unpacks, and the log of the PE array's causes.
 
     mask uint8 [N, K, P*Q] ([0, 0, 0] where not gated); every other array int64 as in Schedule and Timing. Invariant: at

@@ -233,9 +233,21 @@ def make_schedule(
                     tile_columns.append((np.full(len(firsts), len(segments) - 1, dtype=np.int64), firsts, counts))
                     tiles += len(firsts)
     table = np.array(segments, dtype=np.int64).T.copy()
+    tile_segment, tile_first_pixel, tile_pixels = (np.concatenate(c) for c in zip(*tile_columns, strict=True))
     return Schedule(
-        *table,
-        *(np.concatenate(column) for column in zip(*tile_columns, strict=True)),
+        segment_image=table[0],
+        segment_first_channel=table[1],
+        segment_columns=table[2],
+        segment_first_tile=table[3],
+        segment_tiles=table[4],
+        segment_pixels=table[5],
+        segment_first_step=table[6],
+        segment_steps=table[7],
+        segment_read_bits=table[8],
+        segment_write_bits=table[9],
+        tile_segment=tile_segment,
+        tile_first_pixel=tile_first_pixel,
+        tile_pixels=tile_pixels,
         steps=g.kernel[0] * g.kernel[1] * words,
         words=words,
         passes=passes_of(layer, accelerator, widths, gated),

@@ -84,24 +84,30 @@ def simulate(
     rows: list[LayerResult] = []
     facts: list[LayerFacts] = []
     for index, layer in enumerate(trace.layers):
-        tensors = trace.tensors(index)
+        work = _compute(layer, trace.tensors(index), machine, placements[index], verify)
         parts: list[LayerCounts] = []
         known: list[LayerFacts] = []
-        shape: LayerShape | None = None
+        schedule: Schedule | None = None
         for first in range(0, trace.images, accelerator.batch):
-            chosen = _images(tensors, slice(first, first + accelerator.batch))
-            shape, counts, fact, job, timing = _run_layer(
-                index, layer, chosen, first, machine, placements[index], engine, verify
-            )
-            parts.append(counts)
-            known.append(fact)
+            batch = work.images(slice(first, first + accelerator.batch))
+            images = len(batch.tensors.activation)
+            if schedule is None or images != accelerator.batch:
+                schedule = make_schedule(
+                    layer, accelerator, widths, images, work.placement.traffic, gated=work.gate is not None
+                )
+            job = make_job(schedule, layer.geometry, accelerator, batch.mask)
+            timing = run_fast(job) if engine is Engine.FAST else _run_clocked(batch, machine, schedule, job)
+            parts.append(_count(batch, machine, job, timing, verify))
+            wrong = parts[-1].outputs_differing if work.gate is layer.gate else 0
+            psum_bits = accelerator.array.psum_bits
+            known.append(layer_facts(job, timing, work.placement, images, batch.mask, psum_bits, wrong))
             if observe is not None:
                 observe(index, first, job, timing)
-            done_macs += layer.geometry.macs * len(chosen.activation)
+            done_macs += layer.geometry.macs * images
             if progress is not None:
                 progress(layer.name, done_macs, all_macs)
-        assert shape is not None
-        total = reduce(add, parts)
+        assert schedule is not None
+        shape, total = _shape(index, layer, machine, schedule, work.placement), reduce(add, parts)
         rows.append(LayerResult(shape, total, energy(total.actions, total.cycles, accelerator, prices, machine.areas)))
         facts.append(reduce(add, known))
     result = RunResult(
@@ -140,9 +146,27 @@ def _audit(trace: Trace, machine: _Machine, result: RunResult, facts: list[Layer
     return audit(result.layers, geometries, facts, accelerator.array.columns, priced, result.totals)
 
 
-def _images(tensors: LayerTensors, images: slice) -> LayerTensors:
-    mask = tensors.mask
-    return LayerTensors(tensors.activation[images], tensors.output[images], mask[images] if mask is not None else None)
+@dataclass(frozen=True)
+class _Work:
+    """One layer's integers on the machine: what was recorded, and what the machine's gate makes of it."""
+
+    layer: Layer
+    tensors: LayerTensors
+    gate: Gate | None  # the one that the machine applies
+    outputs: NDArray[np.int64]
+    mask: NDArray[np.bool_] | None
+    placement: Placement
+
+    def images(self, chosen: slice) -> _Work:
+        """The part of some images."""
+        recorded = self.tensors
+        tensors = LayerTensors(
+            recorded.activation[chosen],
+            recorded.output[chosen],
+            recorded.mask[chosen] if recorded.mask is not None else None,
+        )
+        mask = self.mask[chosen] if self.mask is not None else None
+        return replace(self, tensors=tensors, outputs=self.outputs[chosen], mask=mask)
 
 
 def gate_of(layer: Layer, accelerator: Accelerator) -> Gate | None:
@@ -176,39 +200,30 @@ def _values(
     return values.a, values.mask
 
 
-def _run_layer(
-    index: int,
-    layer: Layer,
-    tensors: LayerTensors,
-    first_image: int,
-    machine: _Machine,
-    placement: Placement,
-    engine: Engine,
-    verify: bool,
-) -> tuple[LayerShape, LayerCounts, LayerFacts, Job, Timing]:
-    accelerator, array = machine.accelerator, machine.accelerator.array
-    images = len(tensors.activation)
-    gate = gate_of(layer, accelerator)
+def _compute(layer: Layer, tensors: LayerTensors, machine: _Machine, placement: Placement, verify: bool) -> _Work:
+    """Compute a layer over all images, checked against what was recorded where the gate is the trace's."""
+    array = machine.accelerator.array
+    gate = gate_of(layer, machine.accelerator)
     accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, overflow.Overflow(array.overflow.value))
     outputs, mask = _values(layer, gate, tensors.activation, accumulator)
-    is_traces_own = gate is layer.gate
-    differing = int(np.count_nonzero(outputs != tensors.output)) if verify else 0
-    if verify and is_traces_own:
-        _check_recorded(layer, tensors, first_image, outputs, mask)
-    schedule = make_schedule(layer, accelerator, machine.widths, images, placement.traffic, gated=gate is not None)
-    job = make_job(schedule, layer.geometry, accelerator, mask)
-    if engine is Engine.CLOCKED:
-        timing = _run_clocked(layer, gate, tensors, machine, schedule, job, outputs)
-    else:
-        timing = run_fast(job)
-    actions, busy, update_busy = count_layer(layer, accelerator, machine.widths, job, timing, placement, images, mask)
-    counts = LayerCounts(
+    if verify and gate is layer.gate:
+        _check_recorded(layer, tensors, outputs, mask)
+    return _Work(layer, tensors, gate, outputs, mask, placement)
+
+
+def _count(work: _Work, machine: _Machine, job: Job, timing: Timing, verify: bool) -> LayerCounts:
+    geometry, images, mask = work.layer.geometry, len(work.tensors.activation), work.mask
+    actions, busy, update_busy = count_layer(
+        work.layer, machine.accelerator, machine.widths, job, timing, work.placement, images, mask
+    )
+    updated = int(mask.sum()) if mask is not None else 0
+    return LayerCounts(
         images=images,
-        outputs=images * layer.geometry.outputs,
-        outputs_updated=int(mask.sum()) if mask is not None else 0,
-        macs_issued=images * layer.geometry.macs,
-        macs_useful=images * layer.geometry.useful_macs,
-        macs_updated=int(mask.sum()) * layer.geometry.reduction if mask is not None else 0,
+        outputs=images * geometry.outputs,
+        outputs_updated=updated,
+        macs_issued=images * geometry.macs,
+        macs_useful=images * geometry.useful_macs,
+        macs_updated=updated * geometry.reduction,
         lane_cycles_busy=busy,
         update_lane_cycles_busy=update_busy,
         cycles=timing.cycles,
@@ -217,13 +232,10 @@ def _run_layer(
         queue_histogram=tuple(int(count) for count in timing.queue_histogram) if job.groups else (),
         channel_read_cycles=timing.channel_read_cycles,
         channel_write_cycles=timing.channel_write_cycles,
-        outputs_checked=outputs.size if verify else 0,
-        outputs_differing=differing,
+        outputs_checked=work.outputs.size if verify else 0,
+        outputs_differing=int(np.count_nonzero(work.outputs != work.tensors.output)) if verify else 0,
         actions=actions,
     )
-    wrong = differing if is_traces_own else 0
-    facts = layer_facts(job, timing, placement, images, mask, array.psum_bits, wrong)
-    return _shape(index, layer, machine, schedule, placement), counts, facts, job, timing
 
 
 def _named(causes: type[ArrayCause] | type[GroupCause], counts: NDArray[np.int64]) -> Mapping[str, int]:
@@ -233,7 +245,6 @@ def _named(causes: type[ArrayCause] | type[GroupCause], counts: NDArray[np.int64
 def _check_recorded(
     layer: Layer,
     tensors: LayerTensors,
-    first_image: int,
     outputs: NDArray[np.int64],
     mask: NDArray[np.bool_] | None,
 ) -> None:
@@ -244,39 +255,31 @@ def _check_recorded(
         wrong = np.argwhere(recorded != computed)
         if len(wrong):
             where = tuple(int(i) for i in wrong[0])
-            index = [first_image + where[0], *where[1:]]
             raise MismatchError(
-                f"layer {layer.name}: recorded {what}{index} must be {int(computed[where])}, not "
+                f"layer {layer.name}: recorded {what}{list(where)} must be {int(computed[where])}, not "
                 f"{int(recorded[where])} ({len(wrong)} of {recorded.size} differ; `pgsim verify` tells more)"
             )
 
 
-def _run_clocked(
-    layer: Layer,
-    gate: Gate | None,
-    tensors: LayerTensors,
-    machine: _Machine,
-    schedule: Schedule,
-    job: Job,
-    outputs: NDArray[np.int64],
-) -> Timing:
+def _run_clocked(work: _Work, machine: _Machine, schedule: Schedule, job: Job) -> Timing:
     from pgsim.model.clocked import Operands, run_clocked
 
+    layer, gate = work.layer, work.gate
     operands = Operands(
         layer,
         schedule,
         machine.accelerator,
         machine.widths,
-        tensors.activation,
+        work.tensors.activation,
         gate.threshold if gate else None,
         gate.policy if gate else GatePolicy.KEEP,
     )
     timing, values = run_clocked(job, operands)
-    wrong = np.argwhere(values != outputs)
+    wrong = np.argwhere(values != work.outputs)
     if len(wrong):
         where = tuple(int(i) for i in wrong[0])
         raise MismatchError(
-            f"layer {layer.name}: the clocked engine's output{list(where)} must be {int(outputs[where])}, "
+            f"layer {layer.name}: the clocked engine's output{list(where)} must be {int(work.outputs[where])}, "
             f"not {int(values[where])}"
         )
     return timing

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from pgsim.errors import InputError
+from pgsim.hw.prices import Stimulus
 from pgsim.io.energy import energy_schema, load_energy_table, load_prices, table_rows
 from pgsim.io.hardware import load_accelerator
 from pgsim.io.shipped import shipped_folder, shipped_names
@@ -60,6 +61,7 @@ dram:
 
 ADD = "action: add, bits: 8, value: 0.03 pJ"
 ADD_ROW = f"  - {{{ADD}, {AT}}}\n"
+SRAM_ROW = f"    - {{size: 1 KiB, read: 1 pJ, write: 3 pJ, leakage: 2 mW, area: 0.01 mm2, {AT}}}\n"
 LPDDR4 = "{kind: lpddr4, value: 8 pJ/bit, source: book}"
 
 REFUSED = {
@@ -167,6 +169,11 @@ REFUSED = {
         f"  - {LPDDR4}\n" * 2,
         "bad.yaml:43: dram[1] must not price again what an earlier row prices",
     ),
+    "SRAM size twice": (
+        SRAM_ROW,
+        SRAM_ROW * 2,
+        "bad.yaml:41: sram.rows[1] must not price again what an earlier row prices",
+    ),
     "action without a price": (ADD_ROW, "", "bad.yaml:24: actions must price add, which no row does"),
     "stimulus without a price": (
         f"  - {{act_bits: 8, weight_bits: 8, stimulus: gated, value: 100 fJ, {AT}}}\n",
@@ -224,6 +231,8 @@ def test_the_table_that_the_wrong_ones_are_made_from_loads(tmp_path: Path) -> No
     assert table.sram_read_pj_per_bit(8192).value == 1 / 32
     assert table.action_pj("add", 8).value == 0.03
     assert table.action_pj("add", 8).source == "a book"
+    assert table.mac_energy_pj(8, 8, Stimulus.GATED).value == 0.1  # 100 fJ
+    assert table.sram_area_um2(8192).value == 10_000  # 0.01 mm2
 
 
 def test_an_assumed_figure_needs_no_source(tmp_path: Path) -> None:

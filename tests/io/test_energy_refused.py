@@ -259,7 +259,7 @@ def test_a_table_that_is_not_there_is_refused_with_the_closest() -> None:
             "dense_int8: technology.node must be that of energy table 7nm, 7 nm, not 45 nm",
         ),
         (
-            {"voltage_v": 0.9},
+            {"voltage_v": 0.9, "energy_table": "45nm"},
             "dense_int8: technology.voltage must be that of energy table 45nm, 1.0 V, not 0.9 V",
         ),
     ],
@@ -274,7 +274,8 @@ def test_a_machine_of_another_node_or_voltage_is_refused(change: dict[str, objec
 def test_a_machine_with_an_unknown_dram_is_refused_with_the_known_kinds() -> None:
     machine = load_accelerator("dense_int8")
     off_chip = dataclasses.replace(machine.memory.off_chip, kind="ddr9")
-    machine = dataclasses.replace(machine, memory=dataclasses.replace(machine.memory, off_chip=off_chip))
+    memory = dataclasses.replace(machine.memory, off_chip=off_chip)
+    machine = dataclasses.replace(machine, memory=memory, energy_table="45nm")
     with pytest.raises(InputError) as caught:
         load_prices(machine)
     assert str(caught.value) == (

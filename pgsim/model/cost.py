@@ -57,7 +57,8 @@ def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> di
     parts["shadow"] = table.area_um2(Component.REGISTER, array.psum_bits).times(shadows)
     if org is not Organisation.DENSE:
         comparators = array.columns if org is Organisation.DECOUPLED else pes
-        parts["comparator"] = table.area_um2(Component.COMPARATOR, array.psum_bits).times(comparators)
+        thresholds = table.area_um2(Component.REGISTER, 2 * (array.psum_bits + 1)).times(array.columns)  # two buffers
+        parts["comparator"] = table.area_um2(Component.COMPARATOR, array.psum_bits).times(comparators).plus(thresholds)
     if accelerator.update is not None:
         update = accelerator.update
         update_lanes = update.groups * update.lanes * array.multipliers

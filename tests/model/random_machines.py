@@ -55,6 +55,8 @@ def make_accelerator(
     gate: GateSource = GateSource.TRACE,
     depthwise: DepthwisePort = DepthwisePort.OWN_PORT,
     cooperative: bool = False,
+    psum_bits: int = 32,
+    overflow: OverflowMode = OverflowMode.ERROR,
 ) -> Accelerator:
     """A machine with everything that a test does not care about filled in."""
     decoupled = organisation is Organisation.DECOUPLED
@@ -66,9 +68,7 @@ def make_accelerator(
         node_nm=45,
         voltage_v=1.0,
         energy_table="45nm",
-        array=PeArray(
-            rows, columns, multipliers, act_bits, weight_bits, Encoding.TWOS_COMPLEMENT, 32, OverflowMode.ERROR
-        ),
+        array=PeArray(rows, columns, multipliers, act_bits, weight_bits, Encoding.TWOS_COMPLEMENT, psum_bits, overflow),
         update=UpdateArray(groups, lanes, lsb_bits, queue_depth) if decoupled else None,
         memory=Memory(
             activation=Buffer(buffer_bits),
@@ -128,6 +128,7 @@ def cases(draw: st.DrawFn, organisation: Organisation | None = None) -> Case:
     """A layer on a machine."""
     layer, activation = draw(layers())
     org = organisation or draw(st.sampled_from(list(Organisation)))
+    overflow = draw(st.sampled_from([None, None, OverflowMode.SATURATE, OverflowMode.WRAP]))
     accelerator = make_accelerator(
         org,
         rows=draw(st.integers(1, 6)),
@@ -144,6 +145,8 @@ def cases(draw: st.DrawFn, organisation: Organisation | None = None) -> Case:
         latency=draw(st.integers(0, 20)),
         depthwise=draw(st.sampled_from(list(DepthwisePort))),
         weight_buffer_bits=draw(st.sampled_from([1 << 20, 1 << 11, 1 << 9, 1 << 8])),
+        psum_bits=8 if overflow else 32,
+        overflow=overflow or OverflowMode.ERROR,
         cooperative=org is Organisation.DECOUPLED and draw(st.booleans()),
     )
     traffic = Traffic(

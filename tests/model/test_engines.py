@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, reject, settings
 
 from pgsim.arith.formats import GatePolicy
-from pgsim.arith.reference import dense_layer, gated_layer
+from pgsim.arith.overflow import Accumulator, Overflow, dense_layer, gated_layer
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import Organisation
 from pgsim.model.clocked import Operands, run_clocked
@@ -31,13 +31,15 @@ def prepare(case: Case) -> tuple[Job, Operands, np.ndarray]:
     gate = layer.gate if org is not Organisation.DENSE else None
     gated = gate is not None
     schedule = make_schedule(layer, case.accelerator, widths, len(case.activation), case.traffic, gated=gated)
+    array = case.accelerator.array
+    accumulator = Accumulator(array.psum_bits, array.multipliers, Overflow(array.overflow.value))
     if gate is None:
         mask = None
-        outputs = dense_layer(case.activation, layer.weight, layer.geometry)
+        outputs = dense_layer(case.activation, layer.weight, layer.geometry, accumulator, layer.name)
     else:
         values = gated_layer(
             case.activation, layer.weight, layer.geometry, layer.act.encoding, layer.act.bits, pred,
-            gate.threshold, gate.policy,
+            gate.threshold, gate.policy, accumulator, layer.name,
         )  # fmt: skip
         mask, outputs = values.mask, values.a
     job = make_job(schedule, layer.geometry, case.accelerator, mask)

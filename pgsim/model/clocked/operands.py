@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.arith.formats import GatePolicy
 from pgsim.arith.split import split
-from pgsim.hw.accelerator import Accelerator, Organisation
+from pgsim.hw.accelerator import Accelerator, Organisation, OverflowMode
 from pgsim.model.lanes import LaneWidths
 from pgsim.model.schedule import Schedule
 from pgsim.workload.layer import Layer
@@ -165,14 +166,24 @@ class Operands:
             windows = codes[bases[:, None] + np.arange(first, last)]  # [columns, N]; one window unless depthwise
             windows = operand_slice(windows, act_pass, act_passes, bits)
             added[:, offset] += (windows * words).sum(axis=1) << (act_pass * bits + weight_pass * weight_bits)
-        return added
+        return self._fit(added) if index == act_passes * self.schedule.passes.weight - 1 else added
+
+    def _fit(self, psum: Any) -> Any:
+        """What an accumulator holds after a step, when the slices of all passes have been added."""
+        array = self.accelerator.array
+        low, high = -(1 << (array.psum_bits - 1)), (1 << (array.psum_bits - 1)) - 1
+        if array.overflow is OverflowMode.SATURATE:
+            return np.clip(psum, low, high)
+        if array.overflow is OverflowMode.WRAP:
+            return (psum - low) % (1 << array.psum_bits) + low
+        return psum  # overflow is an error, which arith has looked for
 
     def _compare(self, psum: Ints, tile: int) -> Ints:
         """The comparators of all PEs at once: set the tile's mask, align the partial sums."""
         assert self.threshold is not None
         first = int(self.schedule.segment_first_channel[self.schedule.tile_segment[tile]])
         self._mask[tile] = psum > self.threshold[first : first + psum.shape[0], None]
-        aligned = psum << self.layer.update_bits
+        aligned = self._fit(psum << self.layer.update_bits)
         return aligned if self.policy is GatePolicy.KEEP else np.where(self._mask[tile], aligned, 0)
 
     def _add_low(self, psum: Ints, tile: int, step: int, index: int) -> Ints:
@@ -188,9 +199,9 @@ class Operands:
     def update_step(self, psum: int, segment: int, column: int, pixel: int, step: int, pass_index: int) -> int:
         """One pass of one step of one lane of the LSB array: of the LSB plane, or of whole codes of a shared tile."""
         plane = self.low if self.is_gated else self.high
-        return psum + self._product(
-            plane, segment, column, pixel, step, pass_index, self.schedule.passes.act_update, self.update_lane_bits
-        )
+        passes = self.schedule.passes
+        psum += self._product(plane, segment, column, pixel, step, pass_index, passes.act_update, self.update_lane_bits)
+        return int(self._fit(np.int64(psum))) if pass_index == passes.update - 1 else psum
 
     # The gate and the ports
 
@@ -203,13 +214,13 @@ class Operands:
 
     def aligned(self, psum: int) -> int:
         """A_h << l, from which an update starts."""
-        return psum << self.layer.update_bits
+        return int(self._fit(np.int64(psum << self.layer.update_bits)))
 
     def kept(self, psum: int) -> int:
         """What an output that takes its port straight from the drain is."""
         if not self.has_queue:
             return psum
-        return psum << self.layer.update_bits if self.policy is GatePolicy.KEEP else 0
+        return self.aligned(psum) if self.policy is GatePolicy.KEEP else 0
 
     def empty_outputs(self) -> Ints:
         """Outputs not yet written, int64 [N, K, P, Q], all at a value that no accumulator holds."""

@@ -18,12 +18,14 @@ LEFT = ("layer", "kind", "kernel", "activation", "gate", "weight")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_trace_options(parser, "a trace (.npz) or a hardware file (.yaml)")
+    add_trace_options(parser, "a trace (.npz), a hardware file (.yaml) or the name of a shipped one")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the trace's description, its layers and their means; return 0. Raises InputError."""
-    if args.file.endswith((".yaml", ".yml")):
+    from pgsim.io.shipped import is_hardware
+
+    if is_hardware(args.file):
         from pgsim.cli import hw
 
         return hw.run(argparse.Namespace(action="show", name=args.file, bits=None, yaml=False))

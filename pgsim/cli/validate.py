@@ -1,4 +1,4 @@
-"""Check that a trace is whole: its container, metadata, every array's shape, range and digest, and its seal."""
+"""Check that a trace is whole (container, metadata, every array's shape, range and digest, seal), or a hardware file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pgsim.cli.trace_options import add_trace_options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_trace_options(parser)
+    add_trace_options(parser, "a trace (.npz), a hardware file (.yaml) or the name of a shipped one")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read every tensor of the trace once; return 0. Raises InputError at the first thing that is wrong."""
+    """Read every tensor of the trace once, or the hardware file and its energy table; return 0. Raises InputError at the first thing that is wrong."""
+    from pgsim.io.shipped import is_hardware
+
+    if is_hardware(args.file):
+        return _validate_hardware(args.file)
     from pgsim.io.trace import check_seal, load_trace, trace_file
 
     trace = load_trace(args.file, max_bytes=args.max_bytes)
@@ -24,4 +28,15 @@ def run(args: argparse.Namespace) -> int:
     sealed = "sealed" if file.sealed else "not sealed"
     counts = f"{len(trace.layers)} layers, {trace.images} images, {len(file.npz.members)} members"
     print(f"{file.npz.shown}: valid ({counts}, {file.npz.expanded_bytes:,} bytes expanded, {sealed})")
+    return 0
+
+
+def _validate_hardware(path_or_name: str) -> int:
+    from pgsim.io.energy import load_prices
+    from pgsim.io.hardware import load_accelerator
+    from pgsim.io.strict import show_path
+
+    accelerator = load_accelerator(path_or_name)
+    prices = load_prices(accelerator)
+    print(f"{show_path(path_or_name)}: valid ({accelerator.organisation.value}, energy table {prices.name})")
     return 0

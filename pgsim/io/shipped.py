@@ -28,6 +28,13 @@ def shipped_names(folder: str = "") -> list[str]:
     return sorted(path.stem for path in (shipped_folder() / folder).glob(f"*{SUFFIX}"))
 
 
+def is_hardware(path_or_name: str) -> bool:
+    """Tell whether an argument means a hardware file: by its suffix, or as the name of a shipped one and no file."""
+    if path_or_name.endswith((SUFFIX, ".yml")):
+        return True
+    return not os.path.exists(path_or_name) and path_or_name in shipped_names()
+
+
 def find_config(path_or_name: str | os.PathLike[str], what: str, folder: str = "") -> Path:
     """Return the file that `path_or_name` means: a path first, then a shipped name, with or without `.yaml`.
 

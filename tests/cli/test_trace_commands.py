@@ -302,3 +302,11 @@ def test_an_array_that_is_not_readable_ends_verify_with_one_line(
     path.write_bytes(repack(trace_file.read_bytes(), "004.output.npy", b"nothing at all, and then some"))
     expected = f"pgsim: error: {path}: 004.output must be a .npy array, not other bytes\n"
     assert pgsim(capsys, "verify", path) == (2, "", expected)
+
+
+@pytest.mark.parametrize("name", ["predictivenet", "predictivenet.yaml"])
+def test_info_and_validate_take_a_shipped_hardware_file_by_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = pgsim(capsys, "info", name)
+    assert (code, out.splitlines()[0].split()) == (0, ["name", "predictivenet"])
+    expected = f"{name}: valid (decoupled, energy table 45nm_low_leakage)\n"
+    assert pgsim(capsys, "validate", name) == (0, expected, "")

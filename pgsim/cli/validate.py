@@ -1,4 +1,4 @@
-"""Check that a trace is whole (container, metadata, every array's shape, range and digest, seal), or a hardware file."""
+"""Check that a trace is whole (container, metadata, shapes, ranges, digests, seal), or a hardware file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read every tensor of the trace once, or the hardware file and its energy table; return 0. Raises InputError at the first thing that is wrong."""
+    """Read all of the trace, or the hardware file and its prices, once; return 0. Raises InputError."""
     from pgsim.io.shipped import is_hardware
 
     if is_hardware(args.file):

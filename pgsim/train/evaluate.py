@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pgsim.model.inference import logits_of
 from pgsim.train.data import Images, as_tensor, image_codes
 from pgsim.train.exact import run_exact
+from pgsim.train.export import integer_layers
 from pgsim.train.frozen import FrozenConv, FrozenNet
 from pgsim.train.network import PGResNet20
 
@@ -43,6 +45,7 @@ class Report:
         differing: ascending indices of images whose label differs between the integer network and the float32
             fake-quantised one (running batch-norm statistics, residual stream in float).
         float_right: labels that the float32 fake-quantised network gets right.
+        logits_equal: images whose every logit the exported layers give as torch's integer network does.
     """
 
     images: int
@@ -50,6 +53,7 @@ class Report:
     layers: tuple[LayerSparsity, ...]
     differing: tuple[int, ...]
     float_right: int
+    logits_equal: int
 
     @property
     def top1(self) -> float:
@@ -78,6 +82,7 @@ class Report:
             "mac_sparsity_percent": round(100 * self.mac_sparsity, 3),
             "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.layers},
             "evaluated_images": self.images,
+            "images_with_all_logits_equal": self.logits_equal,
             "float32_top1": round(100.0 * self.float_right / self.images, 4),
             "float32_label_differences": {"count": len(self.differing), "images": list(self.differing)},
         }
@@ -92,7 +97,12 @@ def labels_of(logits: NDArray[np.generic]) -> NDArray[np.int64]:
 def measure(
     net: PGResNet20, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None
 ) -> Report:
-    """Run every image through the integer network and the float32 fake-quantised one; `report` takes images done."""
+    """Run every image through torch's integer network, the exported layers and the float32 fake-quantised network.
+
+    `report` takes the number of images done.
+    """
+    layers_exported = integer_layers(frozen)
+    logits_equal = 0
     net.eval()
     gated = [c for c in frozen.convs if c.threshold is not None]
     updated, outputs = np.zeros(len(gated), np.int64), np.zeros(len(gated), np.int64)
@@ -103,6 +113,8 @@ def measure(
         run = run_exact(frozen, codes)
         updated += np.array(run.updated, np.int64)
         outputs += np.array(run.outputs, np.int64)
+        exported = logits_of(layers_exported, codes.astype(np.int16))["logits"].reshape(run.logits.shape)
+        logits_equal += int((exported == run.logits).all(axis=1).sum())
         exact.append(labels_of(run.logits))
         floats.append(labels_of(net(as_tensor(codes)).numpy()))
         report(start + len(codes))
@@ -117,6 +129,7 @@ def measure(
         layers=tuple(layers),
         differing=tuple(np.flatnonzero(integer_labels != float_labels).tolist()),
         float_right=int((float_labels == images.labels).sum()),
+        logits_equal=logits_equal,
     )
 
 

@@ -230,8 +230,13 @@ class Run:
         torch._foreach_lerp_(mine, theirs, 1.0 - decay)
 
     def evaluate(self, bn_batches: int) -> dict[str, object]:
-        """Recalibrate the averaged network's batch norm and measure it on the held-out images."""
-        recalibrate_batch_norm(self.averaged, self._plain_batches(bn_batches))
+        """Recalibrate the averaged network's batch norm and measure it on the held-out images.
+
+        The statistics are those of augmented images, as in training: those of plain ones, without the crops' black
+        borders, cost a trained 3/2 network about 4 points.
+        """
+        batches = (batch_of(self.train, self.recipe, step).codes for step in range(bn_batches))
+        recalibrate_batch_norm(self.averaged, batches)
         self.averaged.reset_counts()
         right = 0
         with torch.no_grad():

@@ -137,6 +137,40 @@ def test_held_out_images_are_never_trained_on(folder: Path) -> None:
     assert seen == set(range(32))
 
 
+def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
+    images, _ = loop.split_holdout(read_train(folder), 8)
+    first = [loop.batch_of(images, recipe(), step) for step in range(6)]
+    loop._epoch_draws.cache_clear()
+    again = [loop.batch_of(images, recipe(), step) for step in range(6)]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.index, b.index)
+        assert torch.equal(a.codes, b.codes)
+        assert torch.equal(a.labels, torch.from_numpy(images.labels[a.index]))
+    other = loop.batch_of(images, recipe(seed=4), 0)
+    assert not np.array_equal(first[0].index, other.index)
+    assert not np.array_equal(first[0].index, first[4].index)
+
+
+def test_views_are_drawn_anew_each_epoch_unless_the_recipe_fixes_them(folder: Path) -> None:
+    images, _ = loop.split_holdout(read_train(folder), 8)
+    for views, repeats in ((1, True), (0, False)):
+        seen = {}
+        for step in range(8):
+            batch = loop.batch_of(images, recipe(views=views), step)
+            for position, index in enumerate(batch.index):
+                seen.setdefault(int(index), []).append(batch.codes[position])
+        assert all(torch.equal(a, b) for a, b in seen.values()) == repeats
+
+
+def test_the_mean_over_batches_becomes_the_running_statistics(folder: Path, tmp_path: Path) -> None:
+    run = new_run(folder, tmp_path, recipe())
+    run.start(folder)
+    run.evaluate(3)
+    stem = [run.averaged.stem(loop.batch_of(run.train, run.recipe, s).codes, 2.64 / 127).detach() for s in range(3)]
+    expected = torch.stack([x.mean((0, 2, 3)) for x in stem]).mean(0)
+    torch.testing.assert_close(run.averaged.bn.running_mean, expected, rtol=1e-4, atol=1e-5)
+
+
 def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
     (out / "r.yaml").write_text(recipe_text(recipe()))
     values = {"recipe": str(out / "r.yaml"), "data": str(folder), "out": str(out), "resume": False, "threads": 1}

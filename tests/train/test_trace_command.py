@@ -115,7 +115,7 @@ def test_an_npz_that_holds_no_weights_is_refused(folder: Path) -> None:
 
 def test_sparsity_by_macs_weights_each_layer_by_its_reduction() -> None:
     layers = (LayerSparsity("a", 100, 50, 9), LayerSparsity("b", 100, 10, 90))
-    report = Report(images=10, right=7, layers=layers, differing=(), float_right=6)
+    report = Report(images=10, right=7, layers=layers, differing=(), float_right=6, logits_equal=10)
     assert report.top1 == 70.0
     assert report.sparsity == pytest.approx(1 - 60 / 200)
     assert report.mac_sparsity == pytest.approx(1 - (50 * 9 + 10 * 90) / (100 * 9 + 100 * 90))

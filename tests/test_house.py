@@ -16,7 +16,7 @@ ABOVE = {
     "results": {"errors", "arith", "workload", "hw"},
     "model": {"errors", "arith", "workload", "hw", "results"},
     "io": {"errors", "arith", "workload", "hw", "results", "model"},
-    "train": {"errors", "arith", "workload", "io"},
+    "train": {"errors", "arith", "workload", "model", "io"},
     "plotting": {"errors", "results", "workload", "hw"},
     "api": {"errors", "arith", "workload", "hw", "results", "model", "io"},
     "cli": {"errors", "arith", "workload", "hw", "results", "model", "io", "train", "plotting", "api"},

@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
     print(
         f"{args.output}: top-1 {report.top1:.2f} % of {report.images}, sparsity {100 * report.sparsity:.2f} %"
-        f" ({100 * report.mac_sparsity:.2f} % by MACs), float32 labels differ on {len(report.differing)}",
+        f" ({100 * report.mac_sparsity:.2f} % by MACs), float32 labels differ on {len(report.differing)};"
+        f" all logits of the exported integers equal torch's on {report.logits_equal} of {report.images}",
         file=sys.stderr,
     )
     return 0

@@ -173,6 +173,23 @@ def infer(trace: Trace, engine: Engine = fast_engine) -> Inference:
     return Inference(chain.logits, tuple(mismatches))
 
 
+def logits_of(
+    layers: Sequence[Layer], codes: NDArray[np.int16], engine: Engine = fast_engine
+) -> dict[str, NDArray[np.int64]]:
+    """Run a network on new images; return its logits by name, int64 [N, K, P, Q].
+
+    `codes` int16 [N, C, H, W] feeds the first layer, which must be the only one that reads a boundary (ValueError).
+    """
+    boundaries = [layer.name for layer in layers[1:] if layer.input_name is None]
+    if boundaries or layers[0].input_name is not None:
+        raise ValueError(f"only the first layer may read a boundary, not {boundaries or layers[0].name}")
+    chain = Chain(layers)
+    for index, layer in enumerate(layers):
+        fed = chain.codes_for(index)
+        chain.follow(index, engine(layer, codes if fed is None else fed).output)
+    return chain.logits
+
+
 def first_code_mismatch(layer: Layer, recorded: NDArray[np.int16], computed: NDArray[np.int16]) -> Mismatch | None:
     """Return the first code, in C order, in which a layer's recorded activation differs from the computed one."""
     differs = recorded != computed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgsim.cli.trace_options import add_trace_options
 
 if TYPE_CHECKING:
+    from pgsim.workload.boundary import Boundary
     from pgsim.workload.layer import Geometry, Layer, NumberFormat
     from pgsim.workload.summary import LayerSparsity
     from pgsim.workload.trace import Trace
@@ -64,9 +65,27 @@ def _description(trace: Trace) -> list[tuple[str, str]]:
         accuracy.append(f"{right} of {trace.images} images of the trace as recorded")
     if accuracy:
         lines.append(("accuracy", "; ".join(accuracy)))
+    lines += [("boundary", _boundary(trace, boundary)) for boundary in trace.boundaries]
     sealed = "sealed" if trace_file(trace).sealed else "not sealed"
     size = f"{npz.file_bytes:,} bytes, {npz.expanded_bytes:,} expanded, {len(npz.members)} members, {sealed}"
     return [*lines, ("size", size), ("sha256", trace.sha256)]
+
+
+def _boundary(trace: Trace, boundary: Boundary) -> str:
+    """Shape and format of a boundary, and who reads it."""
+    from pgsim.workload.layer import AddShortcut
+
+    words = f"{boundary.name}: {'x'.join(map(str, boundary.shape))}, "
+    words += f"{boundary.bits} {'signed' if boundary.signed else 'unsigned'} bits"
+    if step := boundary.requantise:
+        readers = [layer.name for layer in trace.layers if layer.input_name == step.name]
+        words += f"; {_bits(step.format)} codes {step.name} read by {', '.join(readers) or 'no layer'}"
+    adders = [
+        layer.name
+        for layer in trace.layers
+        if any(isinstance(step, AddShortcut) and step.source == boundary.name for step in layer.post)
+    ]
+    return f"{words}; added by {', '.join(adders) or 'no layer'}"
 
 
 def _words(value: Any) -> str:

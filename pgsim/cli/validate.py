@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     trace = load_trace(args.file, max_bytes=args.max_bytes)
     check_seal(trace)
+    for index in range(len(trace.boundaries)):
+        trace.boundary(index)
     for index in range(len(trace.layers)):
         trace.tensors(index)
     file = trace_file(trace)

@@ -1,8 +1,8 @@
 """Read and write traces (docs/trace-format.md). All doubt about a trace file ends here.
 
 write_trace: Trace --> arrays, one layer at a time --> sealed .npz, whole or not at all
-load_trace:  .npz --> directory and headers --> metadata --> layers --> graph --> Trace
-                                          activations, outputs and masks stay in the file until asked for
+load_trace:  .npz --> directory and headers --> metadata --> boundaries, layers --> graph --> Trace
+                                  boundaries' values, activations, outputs and masks stay in the file until asked for
 """
 
 from __future__ import annotations
@@ -18,31 +18,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.arith.formats import check_codes
+from pgsim.arith.post import check_width
 from pgsim.errors import InputError
 from pgsim.io.npz import DEFAULT_MAX_BYTES, Npz, array_sha256, check_npz_seal, open_npz, write_npz
 from pgsim.io.strict import refuse
+from pgsim.io.trace_boundary import boundary_arrays, boundary_record, parse_boundary
 from pgsim.io.trace_document import FORMAT, VERSION, DigestError, digest_table, read_document, read_info
 from pgsim.io.trace_graph import check_graph
 from pgsim.io.trace_meta import layer_arrays, layer_record, parse_layer
+from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import Layer, LayerKind
 from pgsim.workload.trace import LayerTensors, Trace
 
 MAX_IMAGES = 1 << 20
 MAX_LAYERS = 1000
+MAX_BOUNDARIES = 1000
 ACTIVATION_DTYPES = ("int8", "uint8", "int16")
 WEIGHT_DTYPES = ("int8", "int16")
 OUTPUT_DTYPES = ("int8", "int16", "int32", "int64")
+BOUNDARY_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "int64")
 
 
 @dataclass(frozen=True)
 class TraceFile:
-    """The TensorSource of a trace in a file: reads one layer's tensors when asked, and checks their codes.
+    """The TensorSource of a trace in a file: reads a layer's or a boundary's tensors when asked, and checks them.
 
     `digests` maps each member to its SHA-256; they are checked at each reading where `checking`.
     """
 
     npz: Npz
     layers: tuple[Layer, ...]
+    boundaries: tuple[Boundary, ...]
     sealed: bool
     digests: Mapping[str, str]
     checking: bool
@@ -59,6 +65,13 @@ class TraceFile:
             mask=_canonical(self.read(f"{prefix}.mask"), geometry.kind, geometry.output_shape) if layer.gate else None,
         )
 
+    def boundary(self, index: int) -> NDArray[np.int64]:
+        """Return the recorded values of boundary `index`, int64 [N, C, H, W]; raises InputError."""
+        boundary, name = self.boundaries[index], _boundary_prefix(index)
+        values = self.read(name).astype(np.int64)
+        check_width(values, boundary.bits, boundary.signed, f"{self.npz.shown}: {name}")
+        return values
+
     def read(self, name: str) -> NDArray[Any]:
         """Return member `name`, its digest checked where digests are."""
         array = self.npz.read(self.npz.members[name])
@@ -70,9 +83,9 @@ class TraceFile:
 def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, digests: bool = True) -> Trace:
     """Return the trace at `path`: container, metadata, weights, thresholds, post arrays and graph checked and loaded.
 
-    Activations, outputs and masks are checked against their headers and stay in the file; `Trace.tensors` reads them
-    layer by layer and refuses codes that the format does not have. `digests=False` leaves the SHA-256 of the arrays
-    unchecked (CRC-32 is always checked). The seal is `check_seal`'s business.
+    Activations, outputs, masks and boundaries are checked against their headers and stay in the file; `Trace.tensors`
+    and `Trace.boundary` read them one by one and refuse values that their format does not have. `digests=False` leaves
+    the SHA-256 of the arrays unchecked (CRC-32 is always checked). The seal is `check_seal`'s business.
 
     Raises InputError, one line: file, member or key path, what it must be, what it is.
     """
@@ -90,6 +103,16 @@ def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYT
             _check_digest(where, name, array, sums)
         return array
 
+    boundaries: list[Boundary] = []
+    outside = section.items("boundaries") if section.has("boundaries") else []
+    if len(outside) > MAX_BOUNDARIES:
+        section.refuse("boundaries", f"be a list of at most {MAX_BOUNDARIES} boundaries")
+    for number, (key_path, value) in enumerate(outside):
+        prefix = _boundary_prefix(number)
+        boundary = parse_boundary(where, key_path, value, prefix, read)
+        npz.expect(prefix, BOUNDARY_DTYPES, [(images, *boundary.shape)])
+        called.add(prefix)
+        boundaries.append(boundary)
     layers: list[Layer] = []
     entries = section.items("layers")
     if not 1 <= len(entries) <= MAX_LAYERS:
@@ -98,7 +121,7 @@ def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYT
         layer = parse_layer(where, key_path, value, _prefix(number), read, set(npz.members))
         called |= _expect_tensors(npz, layer, _prefix(number), images)
         layers.append(layer)
-    check_graph(where, layers)
+    check_graph(where, layers, boundaries)
     extra = sorted(set(npz.members) - called)
     if extra:
         refuse(where, "the archive", "hold only members that the metadata calls for", extra[0])
@@ -107,8 +130,9 @@ def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYT
         must = "be there, not missing" if name in named else "not be there: the archive has no such member"
         raise InputError(f"{where}: sha256.{name} must {must}")
     info = read_info(section, images)
-    source = TraceFile(npz, tuple(layers), section.has("sealed") and section.boolean("sealed"), sums, digests)
-    return Trace(tuple(layers), images, source, info, hashlib.sha256(meta).hexdigest())
+    sealed = section.has("sealed") and section.boolean("sealed")
+    source = TraceFile(npz, tuple(layers), tuple(boundaries), sealed, sums, digests)
+    return Trace(tuple(layers), images, source, info, hashlib.sha256(meta).hexdigest(), tuple(boundaries))
 
 
 def write_trace(path: str | os.PathLike[str], trace: Trace, *, info: Mapping[str, Any] | None = None) -> None:
@@ -165,18 +189,18 @@ def _readable(path: str) -> None:
 def _all_members(trace: Trace, info: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield every member of the file; the metadata comes last because it holds the digests of the others."""
     sums: dict[str, str] = {}
-    for index, layer in enumerate(trace.layers):
-        for part, array in (_tensor_arrays(layer, trace.tensors(index), trace.images) | layer_arrays(layer)).items():
-            name = f"{_prefix(index)}.{part}"
-            stored = np.ascontiguousarray(_stored(name, part, array))
-            sums[name] = array_sha256(stored)
-            yield name, stored
+    for name, part, array in _arrays(trace):
+        stored = np.ascontiguousarray(_stored(name, part, array))
+        sums[name] = array_sha256(stored)
+        yield name, stored
+    outside = {"boundaries": [boundary_record(boundary) for boundary in trace.boundaries]}
     meta = {
         "format": FORMAT,
         "version": VERSION,
         "sealed": True,
         "images": trace.images,
         "info": dict(info),
+        **(outside if trace.boundaries else {}),
         "layers": [layer_record(layer) for layer in trace.layers],
         "sha256": sums,
     }
@@ -185,9 +209,26 @@ def _all_members(trace: Trace, info: Mapping[str, Any]) -> Iterator[tuple[str, N
     yield "meta_sha256", np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
 
 
+def _arrays(trace: Trace) -> Iterator[tuple[str, str, NDArray[Any]]]:
+    """Yield each array of the trace with its member's name and the part that decides its dtype."""
+    for index, boundary in enumerate(trace.boundaries):
+        name = _boundary_prefix(index)
+        yield name, "boundary", _boundary_values(boundary, trace.boundary(index), trace.images)
+        for part, array in boundary_arrays(boundary).items():
+            yield f"{name}.{part}", part, array
+    for index, layer in enumerate(trace.layers):
+        for part, array in (_tensor_arrays(layer, trace.tensors(index), trace.images) | layer_arrays(layer)).items():
+            yield f"{_prefix(index)}.{part}", part, array
+
+
 def _stored(name: str, part: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return `array` in the dtype that the file gives it: the narrowest of its list, or the fixed one."""
-    lists = {"activation": ACTIVATION_DTYPES, "weight": WEIGHT_DTYPES, "output": OUTPUT_DTYPES}
+    lists = {
+        "activation": ACTIVATION_DTYPES,
+        "weight": WEIGHT_DTYPES,
+        "output": OUTPUT_DTYPES,
+        "boundary": BOUNDARY_DTYPES,
+    }
     if part in lists:
         low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
         for dtype in lists[part]:
@@ -199,6 +240,15 @@ def _stored(name: str, part: str, array: NDArray[Any]) -> NDArray[Any]:
     if part in ("weight_scale", "delta"):
         return array.astype(np.float64, casting="safe")
     return array.astype(np.int8 if part.endswith("direction") else np.int64, casting="safe")
+
+
+def _boundary_values(boundary: Boundary, values: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """Return the values of a boundary; raises ValueError for another shape, InputError where they do not fit it."""
+    shape = (images, *boundary.shape)
+    if values.shape != shape:
+        raise ValueError(f"{boundary.name}: values must have shape {shape}, not {values.shape}")
+    check_width(values, boundary.bits, boundary.signed, boundary.name)
+    return values
 
 
 def _tensor_arrays(layer: Layer, tensors: LayerTensors, images: int) -> dict[str, NDArray[Any]]:
@@ -251,6 +301,10 @@ def _expect_tensors(npz: Npz, layer: Layer, prefix: str, images: int) -> set[str
 
 def _prefix(index: int) -> str:
     return f"{index:03d}"
+
+
+def _boundary_prefix(index: int) -> str:
+    return f"boundary.{index}"
 
 
 def _check_digest(where: str, name: str, array: NDArray[Any], sums: Mapping[str, str]) -> None:

@@ -39,7 +39,7 @@ def read_document(npz: Npz, digests: bool) -> tuple[bytes, Section]:
         if version != VERSION or isinstance(version, bool) or not isinstance(version, int):
             refuse(where, "version", f"be {VERSION}", show(version))
     required = ("format", "version", "images", "info", "layers", "sha256")
-    return meta, Section(where, "", value, required=required, optional=("sealed",))
+    return meta, Section(where, "", value, required=required, optional=("sealed", "boundaries"))
 
 
 def _parse_json(where: str, text: bytes) -> object:

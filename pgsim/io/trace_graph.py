@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pgsim.arith.formats import NumberFormat
 from pgsim.io.strict import refuse, show
+from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import (
     AddShortcut,
     Layer,
@@ -24,21 +25,27 @@ Shape = tuple[int, int, int]  # (C, H, W) of one image
 
 @dataclass
 class Kept:
-    """What the layers so far have kept: codes with their format, shortcuts, and every name used."""
+    """What boundaries and the layers so far have kept: codes with their format, shortcuts, and every name used."""
 
     codes: dict[str, tuple[Shape, NumberFormat]] = field(default_factory=dict)
     shortcuts: dict[str, Shape] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
 
 
-def check_graph(where: str, layers: Sequence[Layer]) -> None:
+def check_graph(where: str, layers: Sequence[Layer], boundaries: Sequence[Boundary] = ()) -> None:
     """Raise InputError (key path, what it must be, what it is) where the layers do not form a network.
 
-    Layer names are unique, and so are the names of codes, shortcuts and logits together. An input or a shortcut names
-    what an earlier step kept, with the same shape and, for codes, the same format.
+    Layer names are unique, and so are the names of boundaries, codes, shortcuts and logits together. An input or a
+    shortcut names what a boundary or an earlier step keeps, with the same shape and, for codes, the same format.
     """
     seen: set[str] = set()
     kept = Kept()
+    for number, boundary in enumerate(boundaries):
+        _take(where, f"boundaries[{number}].name", boundary.name, kept)
+        kept.shortcuts[boundary.name] = boundary.shape
+        if boundary.requantise:
+            _take(where, f"boundaries[{number}].requantise.name", boundary.requantise.name, kept)
+            kept.codes[boundary.requantise.name] = (boundary.shape, boundary.requantise.format)
     for number, layer in enumerate(layers):
         path = f"layers[{number}]"
         if layer.name in seen:
@@ -54,7 +61,7 @@ def _check_input(where: str, path: str, layer: Layer, kept: Kept) -> None:
     if layer.input_name is None:
         return
     if layer.input_name not in kept.codes:
-        refuse(where, f"{path}.input", "name codes that an earlier layer requantises to", show(layer.input_name))
+        refuse(where, f"{path}.input", "name codes of an earlier layer or of a boundary", show(layer.input_name))
     shape, form = kept.codes[layer.input_name]
     takes = layer.geometry.activation_shape
     if takes != shape and not (layer.geometry.kind is LayerKind.LINEAR and takes[0] == shape[0] * shape[1] * shape[2]):
@@ -65,12 +72,16 @@ def _check_input(where: str, path: str, layer: Layer, kept: Kept) -> None:
         refuse(where, f"{path}.input", must, f"{form.bits}-bit {form.encoding.value} {show(layer.input_name)}")
 
 
+def _take(where: str, path: str, name: str, kept: Kept) -> None:
+    if name in kept.names:
+        refuse(where, path, "differ from those before it", show(name))
+    kept.names.add(name)
+
+
 def _after(where: str, path: str, step: PostStep, shape: Shape, kept: Kept) -> Shape:
     """Return the shape after `step`; note what it keeps."""
     if isinstance(step, SaveShortcut | Requantise | Logits):
-        if step.name in kept.names:
-            refuse(where, f"{path}.name", "differ from those before it", show(step.name))
-        kept.names.add(step.name)
+        _take(where, f"{path}.name", step.name, kept)
     match step:
         case AddShortcut():
             _check_add(where, path, step, shape, kept)
@@ -85,7 +96,7 @@ def _after(where: str, path: str, step: PostStep, shape: Shape, kept: Kept) -> S
 
 def _check_add(where: str, path: str, step: AddShortcut, shape: Shape, kept: Kept) -> None:
     if step.source not in kept.shortcuts:
-        refuse(where, f"{path}.source", "name a shortcut that an earlier step saves", show(step.source))
+        refuse(where, f"{path}.source", "name a shortcut that an earlier step saves or a boundary", show(step.source))
     channels, height, width = kept.shortcuts[step.source]
     stepped = (-(-height // step.stride), -(-width // step.stride))
     gives = (step.pad_before + channels + step.pad_after, *stepped)

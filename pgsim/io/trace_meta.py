@@ -212,7 +212,7 @@ def _post_step(where: str, path: str, value: object, prefix: str, channels: int,
         case "max_pool":
             return _max_pool(step)
         case "requantise":
-            return _requantise(step, prefix, channels, read)
+            return parse_requantise(step, prefix, channels, read)
         case _:
             return Logits(step.identifier("name"), step.positive("scale"))
 
@@ -227,7 +227,8 @@ def _max_pool(step: Section) -> MaxPool:
     return pool
 
 
-def _requantise(step: Section, prefix: str, channels: int, read: ReadArray) -> Requantise:
+def parse_requantise(step: Section, prefix: str, channels: int, read: ReadArray) -> Requantise:
+    """Return the requantisation that `step` and the arrays `prefix`.threshold and .direction describe; InputError."""
     form = _number_format(step)
     base = step.integer("base", form.min_code, form.max_code - 1)
     levels = form.max_code - base
@@ -284,6 +285,16 @@ def layer_arrays(layer: Layer) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def requantise_record(step: Requantise) -> dict[str, Any]:
+    """Return the JSON mapping of a requantisation, without `op`."""
+    return {"name": step.name, **_format_record(step.format), "base": step.base}
+
+
+def requantise_arrays(step: Requantise) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a requantisation by the part of the member's name that follows its prefix."""
+    return {"threshold": step.threshold, "direction": step.direction}
+
+
 def _format_record(form: NumberFormat) -> dict[str, Any]:
     return {"encoding": form.encoding.value, "bits": form.bits}
 
@@ -307,7 +318,7 @@ def _post_record(step: PostStep) -> dict[str, Any]:
             shape = {"kernel": list(step.kernel), "stride": list(step.stride), "padding": list(step.padding)}
             return {"op": "max_pool", **shape}
         case Requantise():
-            return {"op": "requantise", "name": step.name, **_format_record(step.format), "base": step.base}
+            return {"op": "requantise", **requantise_record(step)}
         case Logits():
             return {"op": "logits", "name": step.name, "scale": step.scale}
 
@@ -319,6 +330,6 @@ def _post_arrays(step: PostStep) -> Mapping[str, NDArray[Any]]:
         case FixedPoint():
             return {"multiplier": step.multiplier, "bias": step.bias}
         case Requantise():
-            return {"threshold": step.threshold, "direction": step.direction}
+            return requantise_arrays(step)
         case _:
             return {}

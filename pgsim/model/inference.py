@@ -1,8 +1,9 @@
 """Run a trace's network on its own integers: from codes through sums and post steps to codes, and to logits.
 
-recorded codes (boundaries) --.
+recorded codes ----------------.
+recorded boundary --requantise-+
 codes kept by an earlier layer +--> sums --> A [N, K, P, Q] int64 --post--> codes, shortcuts, logits
-                                                                             kept until their last reader
+recorded boundary, or shortcut kept by an earlier layer ------------^        kept until their last reader
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pgsim.arith import fast, post, reference
 from pgsim.errors import InputError
 from pgsim.results.mismatch import Mismatch
+from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import (
     AddShortcut,
     Bias,
@@ -29,7 +31,7 @@ from pgsim.workload.layer import (
     SaveShortcut,
     SumPool,
 )
-from pgsim.workload.trace import Trace
+from pgsim.workload.trace import InMemory, Trace
 
 
 @dataclass(frozen=True)
@@ -69,31 +71,59 @@ ENGINES: dict[str, Engine] = {"reference": reference_engine, "fast": fast_engine
 
 @dataclass
 class Chain:
-    """What the layers so far hand on, freed after its last reader.
+    """What boundaries and the layers so far hand on, freed after its last reader.
 
-    Call `codes_for` and then `follow` for each layer in order. `logits` maps a name to int64 [N, K, P, Q].
+    Call `codes_for` and then `follow` for each layer in order. `logits` maps a name to int64 [N, K, P, Q]. Of the
+    trace's recorded tensors only its boundaries are read, when their first reader comes.
     """
 
-    layers: Sequence[Layer]
+    trace: Trace
     logits: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._kept: dict[str, NDArray[np.int64]] = {}
         self._last: dict[str, int] = {}  # the last layer that reads a name
-        for number, layer in enumerate(self.layers):
+        self._boundaries = {boundary.name: number for number, boundary in enumerate(self.trace.boundaries)}
+        self._from_boundary = {b.requantise.name: b for b in self.trace.boundaries if b.requantise}
+        for number, layer in enumerate(self.trace.layers):
             if layer.input_name is not None:
                 self._last[layer.input_name] = number
+                if layer.input_name in self._from_boundary:
+                    self._last[self._from_boundary[layer.input_name].name] = number
             for step in layer.post:
                 if isinstance(step, AddShortcut):
                     self._last[step.source] = number
 
     def codes_for(self, index: int) -> NDArray[np.int16] | None:
-        """Return the codes that feed layer `index`, int16 [N, C, H, W]; None where they are a boundary."""
-        layer = self.layers[index]
+        """Return the codes that feed layer `index`, int16 [N, C, H, W]; None where only the recorded ones are known.
+
+        Raises InputError for a boundary that cannot be read or requantised.
+        """
+        layer = self.trace.layers[index]
         if layer.input_name is None:
             return None
-        codes = self._kept[layer.input_name]
+        boundary = self._from_boundary.get(layer.input_name)
+        codes = self._kept[layer.input_name] if boundary is None else self._requantised(boundary)
         return codes.reshape(len(codes), *layer.geometry.activation_shape).astype(np.int16)
+
+    def origin(self, index: int) -> str:
+        """Return what gives the codes of layer `index`, in the words of a mismatch."""
+        boundary = self._from_boundary.get(self.trace.layers[index].input_name or "")
+        return "post steps" if boundary is None else f"boundary {boundary.name}"
+
+    def _requantised(self, boundary: Boundary) -> NDArray[np.int64]:
+        step, values = boundary.requantise, self._shortcut(boundary.name)
+        assert step is not None
+        try:
+            return post.requantise(values, step.threshold, step.direction, step.base)
+        except InputError as error:
+            raise InputError(f"boundaries[{self._boundaries[boundary.name]}].requantise: {error}") from error
+
+    def _shortcut(self, name: str) -> NDArray[np.int64]:
+        """Return what is kept under `name`; a boundary is read by the first who asks."""
+        if name in self._boundaries and name not in self._kept:
+            self._kept[name] = self.trace.boundary(self._boundaries[name])
+        return self._kept[name]
 
     def follow(self, index: int, output: NDArray[np.int64]) -> None:
         """Take the accumulator of layer `index`, int64 [N, K, P, Q], through its post steps and keep what they keep.
@@ -101,7 +131,7 @@ class Chain:
         Raises InputError, with the step's key path, where a value leaves int64 or does not fit its shortcut.
         """
         value = output
-        for position, step in enumerate(self.layers[index].post):
+        for position, step in enumerate(self.trace.layers[index].post):
             try:
                 value = self._after(step, value, index)
             except InputError as error:
@@ -116,7 +146,7 @@ class Chain:
             case FixedPoint():
                 return post.fixed_point(v, step.multiplier, step.bias, step.shift)
             case AddShortcut():
-                return post.add_shortcut(v, self._kept[step.source], step.stride, step.pad_before, step.pad_after)
+                return post.add_shortcut(v, self._shortcut(step.source), step.stride, step.pad_before, step.pad_after)
             case Clamp():
                 return post.clamp(v, step.low, step.high)
             case SumPool():
@@ -157,17 +187,18 @@ class Inference:
 def infer(trace: Trace, engine: Engine = fast_engine) -> Inference:
     """Run the network of `trace` from its input codes to its logits, comparing each activation to the recorded one.
 
-    Only boundaries (layers without an input name) read recorded codes; every other layer reads what was computed
-    before it, even where the recording differs. One layer's recorded tensors are in memory at a time.
+    Only layers without an input name read recorded codes; every other layer reads what was computed before it, or
+    what a boundary's recorded values requantise to, even where the recording differs. One layer's recorded tensors are
+    in memory at a time, and the boundaries that are still to be read again.
     Raises InputError for tensors that cannot be read or post steps that overflow.
     """
-    chain = Chain(trace.layers)
+    chain = Chain(trace)
     mismatches = []
     for index, layer in enumerate(trace.layers):
         recorded = trace.tensors(index).activation
         codes = chain.codes_for(index)
         if codes is not None:
-            found = first_code_mismatch(layer, recorded, codes)
+            found = first_code_mismatch(layer, recorded, codes, chain.origin(index))
             mismatches += [found] if found else []
         chain.follow(index, engine(layer, recorded if codes is None else codes).output)
     return Inference(chain.logits, tuple(mismatches))
@@ -183,17 +214,22 @@ def logits_of(
     boundaries = [layer.name for layer in layers[1:] if layer.input_name is None]
     if boundaries or layers[0].input_name is not None:
         raise ValueError(f"only the first layer may read a boundary, not {boundaries or layers[0].name}")
-    chain = Chain(layers)
+    chain = Chain(Trace(tuple(layers), len(codes), InMemory(())))
     for index, layer in enumerate(layers):
         fed = chain.codes_for(index)
         chain.follow(index, engine(layer, codes if fed is None else fed).output)
     return chain.logits
 
 
-def first_code_mismatch(layer: Layer, recorded: NDArray[np.int16], computed: NDArray[np.int16]) -> Mismatch | None:
-    """Return the first code, in C order, in which a layer's recorded activation differs from the computed one."""
+def first_code_mismatch(
+    layer: Layer, recorded: NDArray[np.int16], computed: NDArray[np.int16], origin: str
+) -> Mismatch | None:
+    """Return the first code, in C order, in which a layer's recorded activation differs from the computed one.
+
+    `origin` says what computed it: the post steps, or a boundary.
+    """
     differs = recorded != computed
     if not differs.any():
         return None
     where = tuple(int(i) for i in np.unravel_index(int(differs.argmax()), differs.shape))
-    return Mismatch("post steps", layer.name, "codes", where, int(recorded[where]), int(computed[where]))
+    return Mismatch(origin, layer.name, "codes", where, int(recorded[where]), int(computed[where]))

@@ -3,7 +3,8 @@
 The rule, in network order: a tensor of codes (or a shortcut) stays in the activation buffers (the output buffer) if it
 and all that is kept beside it, for every image of a batch, fit at every layer from its producer to its last consumer.
 A layer that also may stream something from or to off-chip memory through the same buffer keeps a quarter of it for
-that. A shortcut that replaces one of the same size at the same layer overwrites it, element by element.
+that. A shortcut that replaces one of the same size at the same layer overwrites it, element by element. A recorded
+boundary comes from outside: a layer that adds one reads it over the channel, and so does one that reads its codes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ class Kept:
     bits: int  # in the activation buffer (MSB plane), or in the output buffer for a shortcut
     lsb_bits: int  # in the LSB plane's buffer
     is_shortcut: bool
-    elements: int
+    shape: tuple[int, int, int]  # (channels, rows, columns)
+
+    @property
+    def elements(self) -> int:
+        """Values of one image."""
+        return prod(self.shape)
 
     @property
     def total_bits(self) -> int:
@@ -95,12 +101,12 @@ def _kept_tensors(trace: Trace, widths: LaneWidths, plane_apart: bool) -> list[K
         for step in layer.post:
             if not isinstance(step, Requantise | SaveShortcut) or not consumers[step.name]:
                 continue
-            elements, users = prod(shapes[step.name]), tuple(consumers[step.name])
+            shape, users = shapes[step.name], tuple(consumers[step.name])
             if isinstance(step, SaveShortcut):
-                kept.append(Kept(step.name, index, users, elements * step.bits, 0, True, elements))
+                kept.append(Kept(step.name, index, users, prod(shape) * step.bits, 0, True, shape))
             else:
                 high, low = plane_bits(trace.layers[users[0]], widths) if plane_apart else (step.format.storage_bits, 0)
-                kept.append(Kept(step.name, index, users, elements * high, elements * low, False, elements))
+                kept.append(Kept(step.name, index, users, prod(shape) * high, prod(shape) * low, False, shape))
     return kept
 
 
@@ -144,7 +150,7 @@ def _try_keep(
         for name, bits in needs.items():
             if not bits:
                 continue
-            streams = name == "output" or trace.layers[index].input_name is None
+            streams = name == "output" or trace.layers[index].input_name not in by_name
             size = memory.buffers[name].size_bits
             if used[index][name] + bits * batch > (size - size // STREAM_SHARE if streams else size):
                 return False
@@ -164,6 +170,17 @@ def _overwrites(tensor: Kept, producer: Layer, by_name: dict[str, Kept], on_chip
     )  # fmt: skip
 
 
+def _shortcut_bits(step: AddShortcut, trace: Trace, by_name: dict[str, Kept]) -> int:
+    """Bits of one image that adding a shortcut reads: each element of the subsampled one once, no padding channels."""
+    if step.source in by_name:
+        (channels, rows, columns), bits = by_name[step.source].shape, by_name[step.source].bits
+        bits //= by_name[step.source].elements
+    else:
+        boundary = next(boundary for boundary in trace.boundaries if boundary.name == step.source)
+        (channels, rows, columns), bits = boundary.shape, boundary.bits
+    return channels * -(-rows // step.stride) * -(-columns // step.stride) * bits
+
+
 def _placement(
     index: int,
     trace: Trace,
@@ -179,11 +196,9 @@ def _placement(
     reads = writes = code_writes = shortcut_reads = shortcut_writes = 0
     for step in layer.post:
         if isinstance(step, AddShortcut):
-            source = by_name[step.source]
-            # Every element of the subsampled shortcut is read once; padding channels are not stored.
-            bits = source.bits // step.stride**2
+            bits = _shortcut_bits(step, trace, by_name)
             shortcut_reads += bits
-            reads += 0 if source.name in on_chip else bits
+            reads += 0 if step.source in on_chip else bits
         elif isinstance(step, Requantise | SaveShortcut) and step.name in by_name:
             tensor = by_name[step.name]
             writes += 0 if tensor.name in on_chip else tensor.total_bits

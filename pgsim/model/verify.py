@@ -2,6 +2,7 @@
 
     recorded codes --engine--> A, mask   == recorded output, mask   (each layer, each engine)
                         A --post steps--> codes == recorded codes of the layers that read them
+                 boundary --requantise--> codes == recorded codes of the layers that read them
                                           logits == recorded predictions, counted against the labels
     delta --exact quotient--> T_c        == recorded threshold
 
@@ -33,8 +34,8 @@ class LayerCheck:
     """What was compared for one layer, and what differed.
 
     `outputs` counts accumulators compared (once an engine), `masks` mask bits, `codes` input codes held against the
-    post steps before them, `thresholds` those held against delta. `mismatches` holds the first difference of each
-    engine and kind, in the order in which they were looked for; `wrong` counts all that differ.
+    post steps or the boundary before them, `thresholds` those held against delta. `mismatches` holds the first
+    difference of each engine and kind, in the order in which they were looked for; `wrong` counts all that differ.
     """
 
     layer: str
@@ -90,13 +91,14 @@ def verify_trace(
     unknown = sorted(chosen - {layer.name for layer in trace.layers})
     if unknown:
         raise ValueError(f"layers must be names of the trace's layers, not {unknown[0]!r}")
-    chain = Chain(trace.layers) if len(chosen) == len(trace.layers) else None
+    chain = Chain(trace) if len(chosen) == len(trace.layers) else None
     checks = []
     for index, layer in enumerate(trace.layers):
         if layer.name not in chosen:
             continue
         tensors = trace.tensors(index)
-        check, output = _check_layer(layer, tensors, engines, chain.codes_for(index) if chain else None)
+        codes, origin = (chain.codes_for(index), chain.origin(index)) if chain else (None, "")
+        check, output = _check_layer(layer, tensors, engines, codes, origin)
         if chain:
             chain.follow(index, output)
         checks.append(check)
@@ -163,12 +165,12 @@ def _float64_threshold(delta: float, unit: float) -> int | None:
 
 
 def _check_layer(
-    layer: Layer, tensors: LayerTensors, engines: Mapping[str, Engine], codes: NDArray[np.int16] | None
+    layer: Layer, tensors: LayerTensors, engines: Mapping[str, Engine], codes: NDArray[np.int16] | None, origin: str
 ) -> tuple[LayerCheck, NDArray[np.int64]]:
-    """Return what was compared, and the accumulator by the first engine."""
+    """Return what was compared, and the accumulator by the first engine; `origin` says what computed `codes`."""
     found: list[Mismatch] = []
     wrong = 0
-    if codes is not None and (mismatch := first_code_mismatch(layer, tensors.activation, codes)):
+    if codes is not None and (mismatch := first_code_mismatch(layer, tensors.activation, codes, origin)):
         found.append(mismatch)
         wrong += int((codes != tensors.activation).sum())
     if mismatch := threshold_mismatch(layer):
@@ -220,11 +222,16 @@ def _compare(
 
 
 def _check_predictions(trace: Trace, chain: Chain | None) -> tuple[int | None, Mismatch | None]:
-    """Count predictions that are labels; find the first that is not the recorded prediction."""
+    """Count predictions that are labels; find the first that is not the recorded prediction.
+
+    A result of more than one pixel is a feature map, which classifies nothing.
+    """
     if chain is None or not chain.logits:
         return None, None
     name, logits = list(chain.logits.items())[-1]
-    predicted = logits.reshape(len(logits), -1).argmax(axis=1)  # the lowest class number of equal logits
+    if logits.shape[2:] != (1, 1):
+        return None, None
+    predicted = logits[:, :, 0, 0].argmax(axis=1)  # the lowest class number of equal logits
     labels, recorded = trace.info.get("labels"), trace.info.get("predictions")
     correct = None if labels is None else int((predicted == np.asarray(labels)).sum())
     if recorded is not None:

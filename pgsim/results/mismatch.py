@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Mismatch:
     """One recorded integer that an engine computes otherwise.
 
-    `what` is "output", "mask", "codes" (a layer's input, computed by the post steps before it), "threshold" (against
-    delta) or "prediction" (against info.predictions). `index` is (n, k, p, q) for output and mask, (n, c, h, w) for
-    codes, (k,) for threshold, (n,) for prediction. The partial sums A_h and A_l and the threshold are those of that
-    output where the layer is gated, None elsewhere; for a layer that is not gated `a_h` is the whole sum.
+    `what` is "output", "mask", "codes" (a layer's input, computed by the post steps or the boundary before it),
+    "threshold" (against delta) or "prediction" (against info.predictions). `index` is (n, k, p, q) for output and mask,
+    (n, c, h, w) for codes, (k,) for threshold, (n,) for prediction. The partial sums A_h and A_l and the threshold are
+    those of that output where the layer is gated, None elsewhere; for a layer that is not gated `a_h` is the whole sum.
     """
 
     engine: str

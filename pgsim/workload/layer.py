@@ -140,8 +140,8 @@ class Gate:
 class Layer:
     """One layer: everything but its activations and recorded outputs, which a Trace hands out on demand.
 
-    `input_name` names the code tensor that feeds it: the `save` of an earlier layer's requantise step, or
-    None where the recorded activation itself is the boundary (the network's input, an imported stem, a concat).
+    `input_name` names the code tensor that feeds it, the `name` of an earlier layer's requantise step or of a
+    boundary's, or is None where the recorded activation itself is the boundary: the network's input, a concat.
     `act_scale` is the real value of activation code 1 (S_a / Q_a), `weight_scale` [1] or [K] that of weight
     code 1 (S_w / Q_w); their product k is the real value of one accumulator unit (arithmetic.md).
     """
@@ -194,7 +194,7 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class AddShortcut:
-    """v <- v + shortcut, a tensor saved by an earlier `SaveShortcut`.
+    """v <- v + shortcut, a tensor saved by an earlier `SaveShortcut` or a recorded `Boundary`.
 
     The shortcut is subsampled by `stride` ([:, :, ::s, ::s]) and padded with `pad_before` and `pad_after`
     zero channels (the option-A shortcut of CIFAR ResNets).

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import Layer
 
 
@@ -26,10 +27,15 @@ class LayerTensors:
 
 
 class TensorSource(Protocol):
-    """Hands out one layer's recorded tensors; a file reads them when asked, so a long trace streams."""
+    """Hands out recorded tensors, one layer's or one boundary's; a file reads them when asked, so a long trace
+    streams."""
 
     def tensors(self, index: int) -> LayerTensors:
         """Return the recorded tensors of layer `index`."""
+        ...
+
+    def boundary(self, index: int) -> NDArray[np.int64]:
+        """Return the recorded values of boundary `index`, int64 [N, C, H, W]."""
         ...
 
 
@@ -38,10 +44,15 @@ class InMemory:
     """A TensorSource that holds everything."""
 
     items: tuple[LayerTensors, ...]
+    boundaries: tuple[NDArray[np.int64], ...] = ()
 
     def tensors(self, index: int) -> LayerTensors:
         """Return the recorded tensors of layer `index`."""
         return self.items[index]
+
+    def boundary(self, index: int) -> NDArray[np.int64]:
+        """Return the recorded values of boundary `index`, int64 [N, C, H, W]."""
+        return self.boundaries[index]
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Trace:
 
     `sha256` identifies the trace by its contents (the digest of its metadata, which names every array's digest).
     `info` is the free part of the metadata: model, data set, sample ids, accuracy, how it was made.
+    `boundaries` are the fixed-point tensors that enter from outside; any layer may read any of them.
     """
 
     layers: tuple[Layer, ...]
@@ -57,7 +69,12 @@ class Trace:
     source: TensorSource
     info: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    boundaries: tuple[Boundary, ...] = ()
 
     def tensors(self, index: int) -> LayerTensors:
         """Return the recorded tensors of layer `index`."""
         return self.source.tensors(index)
+
+    def boundary(self, index: int) -> NDArray[np.int64]:
+        """Return the recorded values of boundary `index`, int64 [N, C, H, W]."""
+        return self.source.boundary(index)

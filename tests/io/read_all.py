@@ -13,8 +13,10 @@ from pgsim.io.trace import load_trace
 
 
 def read_all(path: Path, **options: Any) -> None:
-    """Load the trace and read each layer's tensors."""
+    """Load the trace and read each boundary's and each layer's tensors."""
     trace = load_trace(path, **options)
+    for index in range(len(trace.boundaries)):
+        trace.boundary(index)
     for index in range(len(trace.layers)):
         trace.tensors(index)
 

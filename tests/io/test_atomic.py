@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pgsim.errors import InputError
 from pgsim.io import npz
@@ -116,6 +117,9 @@ def test_an_interrupt_between_layers_leaves_nothing(tmp_path: Path) -> None:
             if index == 3:
                 raise KeyboardInterrupt
             return trace.tensors(index)
+
+        def boundary(self, index: int) -> NDArray[np.int64]:
+            raise AssertionError("the trace has no boundary")
 
     with pytest.raises(KeyboardInterrupt):
         write_trace(tmp_path / "t.npz", Trace(trace.layers, trace.images, Interrupted()))

@@ -200,19 +200,19 @@ CONTENTS: dict[str, tuple[Change, str]] = {
     # metadata: the graph
     "unknown input": (
         put(layer(1), "input", "nobody"),
-        "layers[1].input must name codes that an earlier layer requantises to, not 'nobody'",
+        "layers[1].input must name codes of an earlier layer or of a boundary, not 'nobody'",
     ),
     "its own input": (
         put(layer(1), "input", "keep.codes"),
-        "layers[1].input must name codes that an earlier layer requantises to, not 'keep.codes'",
+        "layers[1].input must name codes of an earlier layer or of a boundary, not 'keep.codes'",
     ),
     "a later layer's codes": (
         put(layer(1), "input", "zero.codes"),
-        "layers[1].input must name codes that an earlier layer requantises to, not 'zero.codes'",
+        "layers[1].input must name codes of an earlier layer or of a boundary, not 'zero.codes'",
     ),
     "a shortcut as input": (
         put(layer(1), "input", "stream0"),
-        "layers[1].input must name codes that an earlier layer requantises to, not 'stream0'",
+        "layers[1].input must name codes of an earlier layer or of a boundary, not 'stream0'",
     ),
     "input false": (put(layer(1), "input", False), f"layers[1].input {NAME_RULE}, not false"),
     "input of another format": (
@@ -225,11 +225,11 @@ CONTENTS: dict[str, tuple[Change, str]] = {
     ),
     "shortcut of nobody": (
         put(step(2, 1), "source", "stream9"),
-        "layers[2].post[1].source must name a shortcut that an earlier step saves, not 'stream9'",
+        "layers[2].post[1].source must name a shortcut that an earlier step saves or a boundary, not 'stream9'",
     ),
     "shortcut of a later step": (
         put(step(2, 1), "source", "stream2"),
-        "layers[2].post[1].source must name a shortcut that an earlier step saves, not 'stream2'",
+        "layers[2].post[1].source must name a shortcut that an earlier step saves or a boundary, not 'stream2'",
     ),
     "shortcut of another shape": (
         put(step(2, 1), "stride", 2),

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.io.npz import DEFAULT_MAX_BYTES, MAX_DEFLATE_RATIO, MAX_HEADER_BYTES
-from pgsim.io.trace import ACTIVATION_DTYPES, OUTPUT_DTYPES, WEIGHT_DTYPES
+from pgsim.io.trace import (
+    ACTIVATION_DTYPES,
+    BOUNDARY_DTYPES,
+    MAX_BOUNDARIES,
+    MAX_LAYERS,
+    OUTPUT_DTYPES,
+    WEIGHT_DTYPES,
+)
+from pgsim.io.trace_boundary import boundary_record, parse_boundary
 from pgsim.io.trace_document import FORMAT, VERSION
 from pgsim.io.trace_meta import POST_KEYS, layer_record, parse_layer
 from tests.io.tamper import take_apart
@@ -34,19 +42,28 @@ def test_the_example_is_metadata_that_is_read_and_written_as_it_stands(good_file
     assert list(take_apart(good_file).meta) == list(example)
 
 
+def test_the_example_of_a_boundary_is_read_and_written_as_it_stands() -> None:
+    (example,) = json.loads(DOCUMENT.split("## Tensors from outside")[1].split("```json\n")[1].split("```")[0])
+    boundary = parse_boundary("doc", "boundaries[0]", example, "boundary.0", zeros)
+    assert boundary_record(boundary) == example
+    assert list(boundary_record(boundary)) == list(example)
+
+
 def test_the_post_steps_and_their_keys_are_those_of_the_table() -> None:
     table = re.findall(r"^\| `(\w+)` \|([`\w, ]*)\|[^|]*\|[^|]*\|$", STEPS, re.MULTILINE)
     assert {op: tuple(re.findall(r"\w+", keys)) for op, keys in table} == POST_KEYS
 
 
 def test_the_dtypes_are_those_of_the_table() -> None:
-    rows = dict(re.findall(r"^\| `iii\.(\w+)` \| ([\w, ]+) \|", DOCUMENT, re.MULTILINE))
-    for name, dtypes in (("activation", ACTIVATION_DTYPES), ("weight", WEIGHT_DTYPES), ("output", OUTPUT_DTYPES)):
+    rows = dict(re.findall(r"^\| `(iii\.\w+|boundary\.j)`[\w( )]* \| ([\w, ]+) \|", DOCUMENT, re.MULTILINE))
+    named = {"iii.activation": ACTIVATION_DTYPES, "iii.weight": WEIGHT_DTYPES, "iii.output": OUTPUT_DTYPES}
+    for name, dtypes in (named | {"boundary.j": BOUNDARY_DTYPES}).items():
         assert tuple(re.findall(r"u?int\d+", rows[name])) == dtypes
 
 
 def test_the_limits_are_those_of_the_text() -> None:
     assert f"at most {MAX_DEFLATE_RATIO} to 1" in DOCUMENT
+    assert f"1 .. {MAX_LAYERS} layers; at most {MAX_BOUNDARIES} boundaries" in DOCUMENT
     assert f"at most {MAX_HEADER_BYTES} bytes" in DOCUMENT
     assert f"default {DEFAULT_MAX_BYTES >> 30} GiB" in DOCUMENT
 

@@ -54,7 +54,7 @@ def test_a_changed_input_changes_every_layer_behind_it() -> None:
 
 def test_a_tensor_is_kept_until_its_last_reader_and_no_longer() -> None:
     trace = build_trace()
-    chain = Chain(trace.layers)
+    chain = Chain(trace)
     kept = []
     for index, layer in enumerate(trace.layers):
         codes = chain.codes_for(index)
@@ -74,7 +74,7 @@ def test_a_tensor_is_kept_until_its_last_reader_and_no_longer() -> None:
 
 def test_the_codes_keep_their_number_format() -> None:
     trace = build_trace()
-    chain = Chain(trace.layers)
+    chain = Chain(trace)
     for index, layer in enumerate(trace.layers):
         codes = chain.codes_for(index)
         if codes is not None:

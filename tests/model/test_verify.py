@@ -306,5 +306,8 @@ def test_each_layer_is_reported_when_it_is_done_and_read_once() -> None:
             log.append(f"read {LAYERS[index]}")
             return trace.tensors(index)
 
+        def boundary(self, index: int) -> NDArray[np.int64]:
+            raise AssertionError("the trace has no boundary")
+
     verify_trace(dataclasses.replace(trace, source=Logged()), done=lambda check: log.append(check.layer))
     assert log == [entry for name in LAYERS for entry in (f"read {name}", name)]

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat
+from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import (
     AddShortcut,
     Bias,
@@ -65,6 +66,8 @@ class Builder:
     codes: dict[str, Ints] = field(default_factory=dict)
     shortcuts: dict[str, Ints] = field(default_factory=dict)
     logits: dict[str, Ints] = field(default_factory=dict)
+    boundaries: list[Boundary] = field(default_factory=list)
+    boundary_values: list[Ints] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
@@ -72,6 +75,24 @@ class Builder:
     def integers(self, bound: int, count: int) -> Ints:
         """Return random integers in [-bound, bound]."""
         return self.random.integers(-bound, bound, (count,), endpoint=True)
+
+    def boundary(
+        self, name: str, shape: tuple[int, int, int], bits: int, *, signed: bool = False, codes: Any = None
+    ) -> None:
+        """Add a boundary of random values; `codes` is called with them and returns their requantisation."""
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        values = self.random.integers(low, high, (self.images, *shape), endpoint=True)
+        self.shortcuts[name] = values
+        step = None if codes is None else codes(self, values)
+        if step is not None:
+            self._after(step, values)
+        self.boundaries.append(Boundary(name, *shape, bits, signed, step))
+        self.boundary_values.append(values)
+
+    def trace(self, info: dict[str, Any]) -> Trace:
+        """Return what was built so far."""
+        source = InMemory(tuple(self.items), tuple(self.boundary_values))
+        return Trace(tuple(self.layers), self.images, source, info, boundaries=tuple(self.boundaries))
 
     def add(
         self,

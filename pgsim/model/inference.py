@@ -128,10 +128,13 @@ class Chain:
     def follow(self, index: int, output: NDArray[np.int64]) -> None:
         """Take the accumulator of layer `index`, int64 [N, K, P, Q], through its post steps and keep what they keep.
 
-        Raises InputError, with the step's key path, where a value leaves int64 or does not fit its shortcut.
+        Raises InputError, with the step's key path, where a value leaves int64 or does not fit its shortcut, and for a
+        boundary that cannot be read.
         """
         value = output
         for position, step in enumerate(self.trace.layers[index].post):
+            if isinstance(step, AddShortcut):
+                self._shortcut(step.source)  # a boundary that cannot be read is no fault of the step
             try:
                 value = self._after(step, value, index)
             except InputError as error:
@@ -146,7 +149,7 @@ class Chain:
             case FixedPoint():
                 return post.fixed_point(v, step.multiplier, step.bias, step.shift)
             case AddShortcut():
-                return post.add_shortcut(v, self._shortcut(step.source), step.stride, step.pad_before, step.pad_after)
+                return post.add_shortcut(v, self._kept[step.source], step.stride, step.pad_before, step.pad_after)
             case Clamp():
                 return post.clamp(v, step.low, step.high)
             case SumPool():

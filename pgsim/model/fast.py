@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from pgsim.model.job import ArrayCause, GroupCause, Job, Timing
 
@@ -40,11 +41,13 @@ def run_fast(job: Job) -> Timing:
     segment_done = np.empty(s.segments, dtype=np.int64)
     launches, pushes = np.empty((most_launches, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
     tile_on_lsb = np.zeros(s.tiles, dtype=np.int64)
-    kernel = (g.out_width, g.kernel[1], *g.stride, g.padding[0], g.padding[2], *g.dilation, g.in_height, g.in_width)
+    pixel_y, pixel_x, step_y, step_x, step_word = _window_tables(job)
+    bank_of = np.arange(g.in_height * g.in_width, dtype=np.int64) % job.banks
     sizes = (job.columns, job.groups if job.uses_groups else 0, job.lanes, job.queue_depth, job.banks)
     counters, array_log = _run(
         mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, job.second_cycles,
-        s.steps, s.words, s.passes.update, sizes, kernel, g.group_out_channels, job.channel_bits, job.channel_latency,
+        s.steps, s.words, s.passes.update, sizes, g.in_height, g.in_width, g.group_out_channels,
+        pixel_y, pixel_x, step_y, step_x, step_word, bank_of, job.channel_bits, job.channel_latency,
         s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles,
         s.segment_pixels, s.segment_first_step, s.segment_read_bits, s.segment_write_bits,
         s.tile_segment, s.tile_first_pixel, s.tile_pixels,
@@ -74,6 +77,16 @@ def run_fast(job: Job) -> Timing:
     )
 
 
+def _window_tables(job: Job) -> tuple[NDArray[np.int64], ...]:
+    """Input row and column under tap 0 of each output pixel, [P*Q]; what each step adds to them, and its word, [D]."""
+    g, s = job.geometry, job.schedule
+    pixel_y, pixel_x = np.divmod(np.arange(g.out_pixels, dtype=np.int64), g.out_width)
+    tap, step_word = np.divmod(np.arange(s.steps, dtype=np.int64), s.words)
+    tap_row, tap_column = np.divmod(tap, g.kernel[1])
+    pixel_y, pixel_x = pixel_y * g.stride[0] - g.padding[0], pixel_x * g.stride[1] - g.padding[2]
+    return pixel_y, pixel_x, tap_row * g.dilation[0], tap_column * g.dilation[1], step_word
+
+
 @njit(cache=True)
 def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
     """Append a row to a log that grows."""
@@ -85,10 +98,11 @@ def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
     return array_log, logged + 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _run(  # type: ignore[no-untyped-def]
     mask, gated, cooperative, tile_cycles, tile_fetch, second_cycles,
-    steps, words, update_passes, sizes, kernel, group_out_channels, channel_bits, channel_latency,
+    steps, words, update_passes, sizes, height, width, group_out_channels,
+    pixel_y, pixel_x, step_y, step_x, step_word, bank_of, channel_bits, channel_latency,
     segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles,
     segment_pixels, segment_first_step, segment_read_bits, segment_write_bits,
     tile_segment, tile_first_pixel, tile_pixels,
@@ -101,7 +115,6 @@ def _run(  # type: ignore[no-untyped-def]
     contract's.
     """
     columns, groups, lanes, depth, banks = sizes
-    out_width, kernel_columns, stride_y, stride_x, pad_top, pad_left, dilation_y, dilation_x, height, width = kernel
     segments, tiles = len(segment_image), len(tile_segment)
 
     outputs_left = segment_columns * segment_pixels
@@ -118,10 +131,12 @@ def _run(  # type: ignore[no-untyped-def]
     fifo_segment = np.empty((columns, max(depth, 1)), dtype=np.int64)
     fifo_head = np.zeros(columns, dtype=np.int64)
     fifo_count = np.zeros(columns, dtype=np.int64)
-    count_before = np.zeros(columns, dtype=np.int64)
+    fifo_since = np.zeros(columns, dtype=np.int64)  # cycle since which the FIFO has had this many entries
+    popped = np.zeros(columns, dtype=np.int64)  # entries that left in the cycle of `popped_at`
+    popped_at = np.full(columns, -1, dtype=np.int64)
     finished_segment = np.full(columns, -1, dtype=np.int64)
-    finished_before = np.full(columns, -1, dtype=np.int64)
     queued = 0  # entries in all FIFOs
+    may_pop = False  # whether a FIFO may have come to qualify since the last look at them
 
     share_tile, share_column, share_pixel = -1, 0, 0  # the LSB array's own tile, and its next item
 
@@ -142,14 +157,15 @@ def _run(  # type: ignore[no-untyped-def]
     group_pass = np.zeros(groups, dtype=np.int64)
     group_returned = np.zeros(groups, dtype=np.int64)
     group_launch = np.zeros(groups, dtype=np.int64)
-    lane_pixel = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
+    group_word = np.zeros(groups, dtype=np.int64)  # first word of the group's input channels, counted through all images
+    lane_y = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
+    lane_x = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
     lane_has_word = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
     free_before = np.zeros(groups, dtype=np.bool_)
     bank_cycle = np.full(banks, -1, dtype=np.int64)
-    bank_image = np.zeros(banks, dtype=np.int64)
-    bank_pixel = np.zeros(banks, dtype=np.int64)
-    bank_word = np.zeros(banks, dtype=np.int64)
-    last_served = columns - 1
+    bank_word = np.zeros(banks, dtype=np.int64)  # the word that a bank serves in the cycle of `bank_cycle`
+    layer_words = words * (1 + segment_first_channel[-1] // group_out_channels + columns)  # more than an image has
+    last_served, last_pop = columns - 1, -1
     launched = pushed = 0
     array_log, logged, last_cause = np.empty((256, 2), dtype=np.int64), 0, -1
     words_read = second_busy = read_cycles = write_cycles = 0
@@ -206,11 +222,6 @@ def _run(  # type: ignore[no-untyped-def]
                 next_tile < tiles or array_tile >= 0 or second_tile >= 0 or shadow_columns > 0 or share_tile >= 0
             )
             waiting = queued > 0
-            if gated:
-                for column in range(columns):
-                    histogram[fifo_count[column]] += 1
-                    count_before[column] = fifo_count[column]
-                    finished_before[column] = finished_segment[column]
             for group in range(groups):
                 free_before[group] = group_state[group] == _FREE
                 if not free_before[group]:
@@ -227,7 +238,7 @@ def _run(  # type: ignore[no-untyped-def]
                     next_tile += 1
                     is_quiet = False
 
-            # Rule 3: free groups pop. A FIFO taken in this cycle is marked by count_before = -1 - count.
+            # Rule 3: free groups pop
             for group in range(groups):
                 if not free_before[group]:
                     continue
@@ -235,27 +246,34 @@ def _run(  # type: ignore[no-untyped-def]
                 if share_tile >= 0:
                     chosen, segment = share_column, tile_segment[share_tile]
                     run = min(lanes, tile_pixels[share_tile] - share_pixel)
-                elif waiting:
-                    for offset in range(1, columns + 1):
-                        column = (last_served + offset) % columns
-                        if count_before[column] <= 0:
+                elif may_pop:
+                    column = last_served
+                    for _ in range(columns):
+                        column = column + 1 if column + 1 < columns else 0
+                        count = fifo_count[column]
+                        if count == 0 or popped_at[column] == cycle:
                             continue
-                        head = fifo_head[column]
-                        segment = fifo_segment[column, head]
+                        place = fifo_head[column]
+                        segment = fifo_segment[column, place]
                         run = 1
-                        most = min(lanes, fifo_count[column])
-                        while run < most and fifo_segment[column, (head + run) % depth] == segment:
+                        most = min(lanes, count)
+                        while run < most:
+                            place = place + 1 if place + 1 < depth else 0
+                            if fifo_segment[column, place] != segment:
+                                break
                             run += 1
-                        if run >= lanes or finished_before[column] >= segment or count_before[column] == depth:
+                        if run >= lanes or finished_segment[column] >= segment or count == depth:
                             chosen = column
                             break
+                    may_pop = chosen >= 0 or last_pop == cycle  # a FIFO taken in this cycle may qualify in the next
                 if chosen < 0:
                     group_causes[_G_PARTIAL if waiting else _G_STARVED if work_left else _G_TAIL] += 1
                     continue
                 is_quiet = False
                 if share_tile >= 0:
                     for lane in range(run):
-                        lane_pixel[group, lane] = tile_first_pixel[share_tile] + share_pixel + lane
+                        pixel = tile_first_pixel[share_tile] + share_pixel + lane
+                        lane_y[group, lane], lane_x[group, lane] = pixel_y[pixel], pixel_x[pixel]
                     share_column += 1
                     if share_column == segment_columns[segment]:
                         share_column = 0
@@ -264,15 +282,22 @@ def _run(  # type: ignore[no-untyped-def]
                             tile_transfer[share_tile] = cycle
                             share_tile = -1
                 else:
-                    head = fifo_head[chosen]
+                    place = fifo_head[chosen]
                     for lane in range(run):
-                        lane_pixel[group, lane] = fifo_pixel[chosen, (head + lane) % depth]
-                    fifo_head[chosen] = (head + run) % depth
+                        pixel = fifo_pixel[chosen, place]
+                        lane_y[group, lane], lane_x[group, lane] = pixel_y[pixel], pixel_x[pixel]
+                        place = place + 1 if place + 1 < depth else 0
+                    fifo_head[chosen] = place
+                    histogram[fifo_count[chosen]] += cycle + 1 - fifo_since[chosen]
+                    fifo_since[chosen] = cycle + 1
                     fifo_count[chosen] -= run
+                    popped[chosen], popped_at[chosen] = run, cycle
                     queued -= run
-                    count_before[chosen] = -1 - count_before[chosen]
-                    last_served = chosen
-                lane_has_word[group, :] = False
+                    last_served, last_pop = chosen, cycle
+                for lane in range(run):
+                    lane_has_word[group, lane] = False
+                channel_group = (segment_first_channel[segment] + chosen) // group_out_channels
+                group_word[group] = segment_image[segment] * layer_words + channel_group * words
                 group_state[group] = _RUN
                 group_column[group] = chosen
                 group_segment[group] = segment
@@ -309,27 +334,22 @@ def _run(  # type: ignore[no-untyped-def]
                     group_causes[_G_RETURN] += 1
                     continue
                 if group_pass[group] == 0:
-                    tap, word = divmod(group_step[group], words)
-                    tap_row, tap_column = divmod(tap, kernel_columns)
-                    segment = group_segment[group]
-                    channel_group = (segment_first_channel[segment] + column) // group_out_channels
-                    word += channel_group * words
-                    image = segment_image[segment]
+                    step = group_step[group]
+                    tap_y, tap_x = step_y[step], step_x[step]
+                    word = group_word[group] + step_word[step]
                     all_there = True
                     for lane in range(group_entries[group]):
                         if lane_has_word[group, lane]:
                             continue
-                        out_y, out_x = divmod(lane_pixel[group, lane], out_width)
-                        y = out_y * stride_y - pad_top + tap_row * dilation_y
-                        x = out_x * stride_x - pad_left + tap_column * dilation_x
+                        y, x = lane_y[group, lane] + tap_y, lane_x[group, lane] + tap_x
                         if 0 <= y < height and 0 <= x < width:
                             pixel = y * width + x
-                            bank = pixel % banks
+                            bank = bank_of[pixel]
+                            wanted = word * (height * width) + pixel
                             if bank_cycle[bank] != cycle:
-                                bank_cycle[bank] = cycle
-                                bank_image[bank], bank_pixel[bank], bank_word[bank] = image, pixel, word
+                                bank_cycle[bank], bank_word[bank] = cycle, wanted
                                 words_read += 1
-                            elif bank_pixel[bank] != pixel or bank_word[bank] != word or bank_image[bank] != image:
+                            elif bank_word[bank] != wanted:
                                 all_there = False
                                 continue
                         lane_has_word[group, lane] = True
@@ -359,14 +379,17 @@ def _run(  # type: ignore[no-untyped-def]
                     if offered == pixels:
                         continue
                     if gated and mask[image, segment_first_channel[segment] + column, first + offered]:
-                        before = count_before[column]
-                        if before == depth or before == -1 - depth:
+                        count = fifo_count[column]
+                        if count == depth or (popped_at[column] == cycle and count + popped[column] == depth):
                             refused = _QUEUE_FULL
                             continue
-                        tail = (fifo_head[column] + fifo_count[column]) % depth
-                        fifo_pixel[column, tail] = first + offered
-                        fifo_segment[column, tail] = segment
-                        fifo_count[column] += 1
+                        place = fifo_head[column] + count
+                        place = place - depth if place >= depth else place
+                        fifo_pixel[column, place], fifo_segment[column, place] = first + offered, segment
+                        histogram[count] += cycle + 1 - fifo_since[column]
+                        fifo_since[column] = cycle + 1
+                        fifo_count[column] = count + 1
+                        may_pop = True
                         queued += 1
                         pushes[pushed, 0], pushes[pushed, 1] = cycle, column
                         pushed += 1
@@ -383,6 +406,7 @@ def _run(  # type: ignore[no-untyped-def]
                         shadow_columns -= 1
                         if last_tile:
                             finished_segment[column] = segment
+                            may_pop = True
             else:
                 outputs_left[segment] -= shadow_columns
                 shadow_next[0] += 1
@@ -490,9 +514,9 @@ def _run(  # type: ignore[no-untyped-def]
             outputs_left[tile_segment[shadow_tile]] -= skipped * shadow_columns
         if gated or cooperative:
             work_left = next_tile < tiles or array_tile >= 0 or second_tile >= 0
-            if gated:
-                for column in range(columns):
-                    histogram[fifo_count[column]] += skipped
             group_causes[_G_PARTIAL if queued > 0 else _G_STARVED if work_left else _G_TAIL] += groups * skipped
         cycle = until
+    if gated:
+        for column in range(columns):
+            histogram[fifo_count[column]] += cycle - fifo_since[column]
     return (cycle, words_read, second_busy, read_cycles, write_cycles, launched), array_log[:logged].copy()

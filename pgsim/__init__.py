@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pgsim.api import (
+        comparison_frame,
         frame,
         layers_frame,
         load_accelerator,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "comparison_frame",
     "frame",
     "layers_frame",
     "load_accelerator",

@@ -1,8 +1,8 @@
 """pgsim from Python: load, simulate, verify, results as DataFrames and files (docs/python.md).
 
     load_trace ------.
-    load_accelerator -+--> simulate --> RunResult --> frame, layers_frame, totals_frame, write_results
-    load_prices -----'
+    load_accelerator -+--> simulate --> RunResult --> frame, layers_frame, totals_frame
+    load_prices -----'                           comparison_frame, write_results
 
 `import pgsim` imports this module when the first of these names is asked for; numba, pandas and pyarrow are imported
 by the functions that need them.
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
     from pgsim.workload.trace import Trace
 
 DEFAULT_MAX_BYTES = 4 << 30  # of pgsim.io.npz, which numpy comes with
-CALLS = (
-    "frame",
-    "layers_frame",
-    "load_accelerator",
-    "load_energy_table",
-    "load_prices",
-    "load_trace",
-    "shipped_accelerators",
-    "simulate",
-    "totals_frame",
-    "verify",
-    "write_results",
-)
-"""The names that `pgsim` hands on."""
 
 
 def load_trace(path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, digests: bool = True) -> Trace:
@@ -162,6 +148,22 @@ def totals_frame(results: RunResult | Iterable[RunResult]) -> pd.DataFrame:
     """Return the rows of `frame` that are totals: network, gated and not_gated of one run after the other."""
     table = frame(results)
     return table[table["row"] != "layer"].reset_index(drop=True)
+
+
+def comparison_frame(results: Iterable[RunResult], baseline: RunResult) -> pd.DataFrame:
+    """Return runs held against a baseline: a row for each run's network, gated and not_gated layers.
+
+    speedup, multiplier_bits_ratio, area_ratio and energy_ratio are relative to `baseline`; a speedup at equal
+    multiplier bits (area) is that of as many copies as have the baseline's bits (area), all kept busy.
+    Raises ValueError for a run of another trace.
+    """
+    import pandas as pd
+
+    from pgsim.results.compare import compare
+
+    names = ("speedup_at_equal_multiplier_bits", "speedup_at_equal_area")
+    rows = [vars(one) | {name: getattr(one, name) for name in names} for one in compare(results, baseline)]
+    return pd.DataFrame(rows)
 
 
 def write_results(path: str | os.PathLike[str], results: RunResult | Iterable[RunResult]) -> None:

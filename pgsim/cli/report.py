@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 NAME_WIDTH = 20
+SHA = 12  # digits of a digest; files have all 64
 TOTALS = {"network": "all layers", "gated": "gated", "not_gated": "not gated"}
 ENERGY_UNITS = ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))  # of pJ
 KIB = 8 * 1024  # bits
@@ -73,12 +74,13 @@ def audit_lines(result: RunResult) -> str:
 
 
 def provenance(result: RunResult) -> str:
-    """Return what the integers come from: version and three digests."""
+    """Return what the integers come from: version, and the first digits of three digests."""
     p = result.provenance
-    return (
-        f"pgsim {p.version}, trace {p.trace_sha256[:16]}, {plain(p.accelerator)} {p.accelerator_sha256[:16]}, "
-        f"energy table {plain(p.energy_table)} {p.energy_table_sha256[:16]}"
+    words = (
+        f"pgsim {p.version}, trace {p.trace_sha256[:SHA]}, {plain(p.accelerator)} {p.accelerator_sha256[:SHA]}, "
+        f"energy table {plain(p.energy_table)} {p.energy_table_sha256[:SHA]}"
     )
+    return fill(words, WIDTH, subsequent_indent="  ")
 
 
 def comparison(results: Sequence[RunResult]) -> str:

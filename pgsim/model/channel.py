@@ -31,9 +31,7 @@ def channel_transfers(job: Job, timing: Timing) -> NDArray[np.int64]:
         if may_read and not reads[segment]:
             segment += 1
         elif cycle < free_at:
-            # Reads of 0 bits need no channel: look again when the next segment may start.
-            waits = not may_read and before is not None and segment < len(reads) and not reads[segment]
-            cycle = min(free_at, before) if waits and before is not None else free_at
+            cycle = free_at
         elif may_read:
             free_at = hold(segment, 0, reads[segment])
             segment += 1

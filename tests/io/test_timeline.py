@@ -210,3 +210,28 @@ def test_a_timeline_that_cannot_be_written_is_refused() -> None:
     with pytest.raises(InputError, match=r"^/proc/t\.json: the output must be writable"):  # noqa: SIM117
         with writing_timeline("/proc/t.json", build_trace()):
             raise AssertionError("the block must not run")
+
+
+def test_an_entry_is_in_the_counter_from_the_cycle_after_its_push() -> None:
+    """As the rules of the next cycle see it, at whose start occupancies are read."""
+    accelerator, firsts, base = load_accelerator("predictivenet"), [], 0  # 2 ns a cycle
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "timeline.json"
+        with writing_timeline(path, build_trace()) as timeline:
+            draw = timeline.begin(accelerator)
+
+            def observe(layer: int, first_image: int, job: Any, timing: Any) -> None:
+                nonlocal base
+                firsts.extend(base + timing.pushes[:1, 0])
+                base += timing.cycles
+                draw(layer, first_image, job, timing)
+
+            simulate(build_trace(), accelerator, load_energy_table("45nm"), observe=observe)
+        events = json.loads(path.read_text())["traceEvents"]
+    counts = [e for e in events if e["name"] == "update queue, entries"]
+    risen = [round(counts[0]["ts"] * 500)] + [
+        round(other["ts"] * 500) for one, other in itertools.pairwise(counts) if one["args"]["value"] == 0
+    ]
+    assert firsts
+    assert {cycle + 1 for cycle in firsts} <= set(risen)
+    assert not set(firsts) & set(risen)

@@ -20,7 +20,7 @@ def made_run(name: str = "paper", clock_mhz: float = 200.0, cycles: int = 80) ->
     a = LayerCounts(
         images=4, outputs=100, outputs_updated=30, macs_issued=900, macs_useful=800, macs_updated=270,
         lane_cycles_busy=900, update_lane_cycles_busy=270, cycles=cycles,
-        array_causes={"busy": 60, "tail": cycles - 60, "drain": 0},
+        array_causes={"busy": 60, "tail": cycles - 60, "queue_full": 0, "drain": 0},
         group_causes={"busy": 100, "starved": 2 * cycles - 100},
         queue_histogram=(4 * cycles - 10, 7, 3, 0), channel_read_cycles=5, channel_write_cycles=0,
         outputs_checked=100, outputs_differing=0,
@@ -36,7 +36,7 @@ def made_run(name: str = "paper", clock_mhz: float = 200.0, cycles: int = 80) ->
     b = LayerCounts(
         images=4, outputs=20, outputs_updated=0, macs_issued=320, macs_useful=320, macs_updated=0,
         lane_cycles_busy=320, update_lane_cycles_busy=0, cycles=20,
-        array_causes={"busy": 16, "tail": 1, "drain": 3},
+        array_causes={"busy": 16, "tail": 1, "queue_full": 0, "drain": 3},
         group_causes={"busy": 0, "starved": 40},
         queue_histogram=(80, 0, 0, 0), channel_read_cycles=1, channel_write_cycles=2,
         outputs_checked=20, outputs_differing=0,

@@ -26,7 +26,7 @@ def test_the_document_holds_provenance_totals_layers_and_audit() -> None:
     assert run["totals"]["gated"]["macs_updated"] == 270
     assert run["totals"]["not_gated"]["energy"]["total_pj"] == 500.0
     assert run["layers"][0]["counts"]["queue_histogram"] == [310, 7, 3, 0]
-    assert run["layers"][0]["counts"]["array_causes"] == {"busy": 60, "tail": 20, "drain": 0}
+    assert run["layers"][0]["counts"]["array_causes"] == {"busy": 60, "tail": 20, "queue_full": 0, "drain": 0}
     assert run["layers"][0]["energy"]["assumed"] == ["array"]
     assert run["audit"][0] == {
         "rule": "cycles: one cause each", "layer": "a", "expected": 80, "found": 80, "holds": True,

@@ -157,7 +157,7 @@ def _run(  # type: ignore[no-untyped-def]
     group_pass = np.zeros(groups, dtype=np.int64)
     group_returned = np.zeros(groups, dtype=np.int64)
     group_launch = np.zeros(groups, dtype=np.int64)
-    group_word = np.zeros(groups, dtype=np.int64)  # first word of the group's input channels, counted through all images
+    group_word = np.zeros(groups, dtype=np.int64)  # first word of the input channels, counted through all images
     lane_y = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
     lane_x = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
     lane_has_word = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)

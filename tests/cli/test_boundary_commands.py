@@ -29,7 +29,8 @@ def test_info_shows_each_boundary_and_who_reads_it(trace_file: Path, capsys: pyt
     code, out, _ = pgsim(capsys, "info", trace_file)
     assert code == 0
     assert [line for line in out.splitlines() if line.startswith("boundary")] == [
-        "boundary   entry: 4x6x6, 16 unsigned bits; u3 codes entry.codes read by first, branch; added by second, branch",
+        "boundary   entry: 4x6x6, 16 unsigned bits; u3 codes entry.codes read by first, branch; "
+        "added by second, branch",
         "boundary   side: 3x5x5, 20 signed bits; added by third",
     ]
 

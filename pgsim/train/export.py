@@ -135,7 +135,11 @@ def _pool_post(net: FrozenNet, conv: FrozenConv, size: int) -> tuple[PostStep, .
 
 
 def build_trace(net: FrozenNet, image_codes: NDArray[np.int8], info: Mapping[str, Any]) -> Trace:
-    """Return the trace of image codes int8 [N, 3, 32, 32] through the network."""
+    """Return the trace of image codes int8 [N, 3, 32, 32] through the network.
+
+    `predictions`, the class of each image's largest logit (the lowest of equals), is added to `info`.
+    """
     run = run_exact(net, image_codes, keep=True)
     tensors = tuple(LayerTensors(r.codes, r.output, r.mask) for r in run.layers)
-    return Trace(integer_layers(net), len(image_codes), InMemory(tensors), dict(info))
+    predictions = run.logits.argmax(axis=1).tolist()
+    return Trace(integer_layers(net), len(image_codes), InMemory(tensors), {**info, "predictions": predictions})

@@ -70,6 +70,7 @@ def test_the_trace_holds_the_network_and_what_was_measured(
     codes = image_codes(test.pixels)
     logits, _, masks = run_network(trace.layers, codes.astype(np.int64))
     assert info["top1"] == 100 * float(np.mean(logits.argmax(1) == test.labels))
+    assert info["predictions"] == logits[:2].argmax(1).tolist()
     updated = sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
     assert info["sparsity_percent"] == pytest.approx(100 * (1 - updated), abs=1e-3)
 

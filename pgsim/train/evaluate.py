@@ -16,7 +16,7 @@ from pgsim.train.export import integer_layers
 from pgsim.train.frozen import FrozenConv, FrozenNet
 from pgsim.train.network import PGResNet20
 
-BATCH = 250
+BATCH = 50
 IMAGE_SIZE = 32
 
 

@@ -297,7 +297,13 @@ def _shape(index: int, layer: Layer, machine: _Machine, schedule: Schedule, plac
     if schedule.passes.update:
         passes += f" + {schedule.passes.update}"
     tiles = len(np.unique(schedule.segment_first_channel))
-    bands = f"{schedule.bands} band{'s' * (schedule.bands > 1)} of {schedule.band_rows} rows"
+    tiling = (
+        f"{_several(schedule.bands, 'band')} of {_several(schedule.band_rows, 'row')}, "
+        f"{_several(tiles, 'channel tile')} of {int(schedule.segment_columns.max())}, "
+        f"{_several(len(np.unique(schedule.tile_first_pixel)), 'pixel tile')}"
+    )
+    if schedule.parts > 1:
+        tiling += f", K in {schedule.parts} parts"
     if g.kind is LayerKind.CONV:
         window = (
             f"{g.kernel[0]}x{g.kernel[1]}/{g.stride[0]}" if g.stride[0] == g.stride[1] else f"{g.kernel}/{g.stride}"
@@ -316,12 +322,16 @@ def _shape(index: int, layer: Layer, machine: _Machine, schedule: Schedule, plac
         pred_bits=layer.pred_bits,
         weight_bits=layer.weight_format.bits,
         passes=passes,
-        tiling=f"{bands}, {tiles} channel tiles of {int(schedule.segment_columns.max())}, {schedule.tiles} pixel tiles",
+        tiling=tiling,
         placement=placement.words,
         lanes=lanes,
         update_lanes=update_lanes,
         groups=update.groups if update else 0,
     )
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows: list[LayerResult]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ def _run(result: RunResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "images_per_second": network["images_per_second"],
         "average_power_mw": network["average_power_mw"],
+        "peak_layer_power_mw": result.peak_layer_power_mw,
         "energy_per_image_pj": network["energy_per_image_pj"],
         "energy_delay_pj_s": network["energy_delay_pj_s"],
         "assumed": list(result.assumed),

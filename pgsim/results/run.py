@@ -103,6 +103,12 @@ class RunResult:
         return self.totals().energy.total_pj * 1e-9 / self.seconds
 
     @property
+    def peak_layer_power_mw(self) -> float:
+        """Average power of the layer where it is highest; within a layer, cycles are not told apart."""
+        spent = [(layer.energy.total_pj, layer.counts.cycles) for layer in self.layers if layer.counts.cycles]
+        return max((energy / cycles for energy, cycles in spent), default=0.0) * self.clock_mhz * 1e-3
+
+    @property
     def energy_delay_pj_s(self) -> float:
         """Energy-delay product of one image: pJ an image times seconds an image."""
         return self.totals().energy.total_pj / self.images * self.seconds / self.images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import FeatureMaps, Organisation
 from pgsim.io.energy import load_energy_table
+from pgsim.io.trace import load_trace, write_trace
 from pgsim.model.inference import ENGINES, Chain, fast_engine, infer
 from pgsim.model.lanes import LaneWidths
 from pgsim.model.residency import place
@@ -19,9 +21,10 @@ from pgsim.model.simulated import simulator_engine
 from pgsim.model.verify import verify_trace
 from pgsim.results.actions import ActionKind
 from pgsim.results.mismatch import Mismatch
-from pgsim.workload.layer import AddShortcut
+from pgsim.workload.layer import AddShortcut, Geometry, LayerKind, Logits
 from pgsim.workload.trace import InMemory, LayerTensors, Trace
 from tests.build_boundary_trace import ENTRY_BITS, SIDE_BITS, build_boundary_trace, build_with_logits, changed_value
+from tests.build_trace import UNSIGNED3, Builder, requantise, step
 from tests.model.random_machines import make_accelerator
 
 LAYERS = ("first", "second", "branch", "third", "classifier")
@@ -132,6 +135,19 @@ def test_a_boundary_is_read_once_when_its_first_reader_comes_and_freed_after_its
     log.clear()
     verify_trace(logged, layers=["first", "second"])
     assert log == []
+
+
+def test_a_boundary_of_which_only_the_codes_are_read_needs_no_shortcut(tmp_path: Path) -> None:
+    builder = Builder(0, 2)
+    builder.boundary("outside", (2, 4, 4), 8, codes=requantise("codes", UNSIGNED3))
+    for name in ("one", "other"):
+        geometry = Geometry(LayerKind.CONV, 2, 3, 4, 4)
+        builder.add(name, geometry, UNSIGNED3, input_name="codes", post=[step(Logits(f"{name}.out", 1.0))])
+    trace = builder.trace({})
+    assert verify_trace(trace).equal
+    assert infer(trace).equal
+    write_trace(tmp_path / "t.npz", trace)
+    assert verify_trace(load_trace(tmp_path / "t.npz")).equal
 
 
 def test_labels_say_nothing_about_a_result_that_is_a_map() -> None:

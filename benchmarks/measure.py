@@ -1,0 +1,186 @@
+"""What benchmarks/run.py measures in a process of its own; prints JSON.
+
+measure.py stages TRACE HW         CPU seconds of each stage of `pgsim run TRACE --hw HW`
+measure.py tile TRACE IMAGES OUT   write a trace of IMAGES images, those of TRACE over and over
+measure.py macs HW                 CPU seconds of one gated layer, wider and wider
+measure.py engines TRACE           CPU seconds and cycles of each engine on each shipped accelerator
+"""
+
+from __future__ import annotations
+
+import sys
+from time import process_time
+
+START = process_time()  # what the interpreter took to get here
+
+import io  # noqa: E402 - after the first look at the clock
+import json  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from contextlib import redirect_stdout  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+if TYPE_CHECKING:
+    from pgsim.model.job import Job
+    from pgsim.workload.trace import Trace
+
+
+class Stopwatch:
+    """CPU seconds spent inside a function."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, timed."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += process_time() - start
+
+        return timed
+
+
+def stages(path: str, hw: str) -> dict[str, float]:
+    """Return the seconds of each stage: the command's own parts, one after the other."""
+    taken = {"interpreter": START}
+    mark = process_time()
+    from pgsim.cli import report, run  # noqa: F401 - what the command imports
+    from pgsim.io.energy import load_prices
+    from pgsim.io.hardware import load_accelerator
+    from pgsim.io.trace import TraceFile, load_trace
+    from pgsim.model import simulate as model
+
+    taken["imports"], mark = process_time() - mark, process_time()
+    accelerator = load_accelerator(hw)
+    prices = load_prices(accelerator)
+    trace = load_trace(path)
+    reading = process_time() - mark
+
+    tensors, values, engine = Stopwatch(), Stopwatch(), Stopwatch()
+    first = process_time()
+    model.simulate(trace, accelerator, prices)
+    first = process_time() - first
+    TraceFile.tensors = tensors.around(TraceFile.tensors)  # type: ignore[method-assign]
+    model._values = values.around(model._values)
+    model.run_fast = engine.around(model.run_fast)
+    mark = process_time()
+    result = model.simulate(trace, accelerator, prices)
+    again = process_time() - mark
+    taken["loading compiled kernels"] = max(0.0, first - again)
+    taken["reading"] = reading + tensors.seconds
+    taken["values"], taken["cycles"] = values.seconds, engine.seconds
+    taken["counting, prices, audit"] = again - tensors.seconds - values.seconds - engine.seconds
+    mark = process_time()
+    with redirect_stdout(io.StringIO()):
+        print(report.title(result), report.layer_tables(result), report.summary(result), report.audit_lines(result))
+    taken["tables"] = process_time() - mark
+    return taken
+
+
+def tile(path: str, images: int, out: str) -> int:
+    """Write a trace of `images` images, those of the trace at `path` over and over; return how many."""
+    import numpy as np
+
+    from pgsim.io.trace import load_trace, write_trace
+    from pgsim.workload.trace import InMemory, LayerTensors
+
+    trace = load_trace(path)
+    chosen = np.arange(images) % trace.images
+    items = []
+    for index in range(len(trace.layers)):
+        one = trace.tensors(index)
+        mask = one.mask[chosen] if one.mask is not None else None
+        items.append(LayerTensors(one.activation[chosen], one.output[chosen], mask))
+    info = {key: value for key, value in trace.info.items() if key not in ("samples", "labels", "predictions")}
+    boundaries = tuple(trace.boundary(index)[chosen] for index in range(len(trace.boundaries)))
+    write_trace(out, replace(trace, images=images, source=InMemory(tuple(items), boundaries), info=info, sha256=""))
+    return images
+
+
+def wide_layer(channels: int, pixels: int = 32) -> Trace:
+    """Return a trace of one gated 3/2-bit layer, 3 x 3, on one image; about one output in six is updated."""
+    import numpy as np
+
+    from pgsim.arith.fast import dense_layer, gated_layer
+    from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat
+    from pgsim.arith.split import split
+    from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
+    from pgsim.workload.trace import InMemory, LayerTensors, Trace
+
+    random = np.random.default_rng(channels)
+    act, weights = NumberFormat(Encoding.UNSIGNED, 3), NumberFormat(Encoding.TWOS_COMPLEMENT, 8)
+    geometry = Geometry(LayerKind.CONV, channels, channels, pixels, pixels, kernel=(3, 3), padding=(1, 1, 1, 1))
+    codes = random.integers(0, 8, (1, channels, pixels, pixels)).astype(np.int16)
+    weight = random.integers(-128, 128, (channels, channels, 3, 3)).astype(np.int16)
+    high, _ = split(codes, act.encoding, act.bits, 2)
+    threshold = np.quantile(dense_layer(high, weight, geometry), 5 / 6, axis=(0, 2, 3)).astype(np.int64)
+    gate = Gate(2, threshold, GatePolicy.KEEP)
+    layer = Layer("wide", geometry, act, weights, weight, 1.0, np.ones(1), gate=gate)
+    values = gated_layer(codes, weight, geometry, act.encoding, act.bits, 2, threshold, gate.policy)
+    return Trace((layer,), 1, InMemory((LayerTensors(codes, values.a, values.mask),)))
+
+
+def macs(hw: str) -> list[dict[str, float]]:
+    """Return channels, MACs and seconds of `simulate` for layers of 16 to 128 channels, the smallest of three."""
+    import pgsim
+
+    accelerator = pgsim.load_accelerator(hw)
+    prices = pgsim.load_prices(accelerator)
+    found = []
+    for channels in (16, 32, 64, 128):
+        trace = wide_layer(channels)
+        seconds = smallest(lambda trace=trace: pgsim.simulate(trace, accelerator, prices=prices))
+        found.append({"channels": channels, "macs": trace.layers[0].geometry.macs, "cpu_s": seconds})
+    return found
+
+
+def engines(path: str) -> list[dict[str, Any]]:
+    """Return cycles and seconds of the fast engine on the trace, and of the clocked one on a small layer."""
+    import pgsim
+    from pgsim.model import simulate as model
+
+    trace, small = pgsim.load_trace(path), wide_layer(16, 8)
+    fast, found, clocked = model.run_fast, [], []
+    for name in pgsim.shipped_accelerators():
+        accelerator = pgsim.load_accelerator(name)
+        jobs: list[Job] = []
+        model.run_fast = lambda job, jobs=jobs: (jobs.append(job), fast(job))[1]  # keep what the engine is given
+        pgsim.simulate(trace, accelerator)
+        model.run_fast = fast
+        cycles = sum(fast(job).cycles for job in jobs)
+        seconds = smallest(lambda jobs=jobs: [fast(job) for job in jobs])
+        found.append({"engine": "fast", "accelerator": name, "cycles": cycles, "cpu_s": seconds})
+        start = process_time()
+        result = pgsim.simulate(small, accelerator, engine="clocked")
+        seconds = process_time() - start
+        clocked.append({"engine": "clocked", "accelerator": name, "cycles": result.totals().cycles, "cpu_s": seconds})
+    return found + clocked
+
+
+def smallest(work: Callable[[], object], times: int = 3) -> float:
+    """Return the CPU seconds of the quickest of several calls, after one that does not count."""
+    work()
+    taken = []
+    for _ in range(times):
+        start = process_time()
+        work()
+        taken.append(process_time() - start)
+    return min(taken)
+
+
+def main(words: list[str]) -> None:
+    """Measure what is asked for and print it."""
+    what, *rest = words
+    if what == "tile":
+        path, images, out = rest
+        print(json.dumps(tile(path, int(images), out)))
+    else:
+        print(json.dumps({"stages": stages, "macs": macs, "engines": engines}[what](*rest)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

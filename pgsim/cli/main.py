@@ -49,6 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code. `argv` lacks the program's name; None takes the process's own."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads: for blocks this small, threads only wait
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its escape
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -45,7 +45,8 @@ def summary(result: RunResult, details: bool = True) -> str:
     lines = [
         f"{_number(network['images_per_second'], 1)} images/s, {_number(network['time_us'], 1, result.images)} us and "
         f"{_amount(_float(network['energy_per_image_pj']))} an image, {_number(network['average_power_mw'], 1)} mW on "
-        f"average, {_number(result.peak_layer_power_mw, 1)} mW in the hungriest layer, energy-delay product {_float(network['energy_delay_pj_s']) * 1e-12:.4g} J s an image",
+        f"average, {_number(result.peak_layer_power_mw, 1)} mW in the hungriest layer, "
+        f"energy-delay product {_float(network['energy_delay_pj_s']) * 1e-12:.4g} J s an image",
         f"area {area / 1e6:.3f} mm2 ({parts}), {result.multiplier_bits:,} multiplier bits",
     ]
     text = _network(table) + "\n\n" + "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lines)

@@ -347,6 +347,8 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
     raw = [layer.name for layer, placement in zip(trace.layers, placements, strict=True) if placement.raw_output]
     if raw:
         words.append(f"accumulators leave the chip as they are, what follows is outside the trace: {', '.join(raw)}")
+    if trace.boundaries:
+        words.append("recorded boundaries (" + ", ".join(b.name for b in trace.boundaries) + ") come from off chip")
     if any(layer.geometry.groups > 1 for layer in trace.layers) and accelerator.depthwise is DepthwisePort.OWN_PORT:
         words.append("each column has a window port of its own for depthwise layers")
     return tuple(words)

@@ -233,7 +233,10 @@ def test_an_input_that_is_missing_gets_one_line(
 
 def test_the_summary_states_rates_of_the_run_made_by_hand() -> None:
     text = " ".join(summary(made_run()).split())
-    assert "8,000,000.0 images/s, 0.1 us and 1.25 nJ an image, 10.0 mW on average, 11.2 mW in the hungriest layer, " in text
+    assert (
+        "8,000,000.0 images/s, 0.1 us and 1.25 nJ an image, 10.0 mW on average, 11.2 mW in the hungriest layer, "
+        in text
+    )
     assert "product 1.562e-16 J s an image" in text
     assert "area 2.000 mm2 (array 1.500, weight 0.500), 384 multiplier bits" in text
     assert "Assumed - the clock - the array's size" in text

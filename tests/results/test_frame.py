@@ -163,6 +163,8 @@ def test_the_page_on_results_has_every_column_with_its_type_and_meaning() -> Non
 
 def test_the_peak_is_the_power_of_the_hungriest_layer() -> None:
     result = made_run()
-    powers = [row.energy.total_pj * 1e-12 / (row.counts.cycles / (result.clock_mhz * 1e6)) * 1e3 for row in result.layers]
+    powers = [
+        row.energy.total_pj * 1e-12 / (row.counts.cycles / (result.clock_mhz * 1e6)) * 1e3 for row in result.layers
+    ]
     assert result.peak_layer_power_mw == pytest.approx(max(powers))
     assert result.peak_layer_power_mw > result.average_power_mw

@@ -1,0 +1,18 @@
+"""The linters of the house: ruff's rules and format, mypy with every function typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("tool", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "--no-incremental"]])
+def test_a_linter_finds_nothing(tool: list[str]) -> None:
+    target = "pgsim" if tool[0] == "mypy" else "."
+    done = subprocess.run([sys.executable, "-m", *tool, target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -40,12 +40,12 @@ class Taken:
 def take(command: Sequence[str], environment: dict[str, str] | None = None) -> Taken:
     """Run a command to its end; raises RuntimeError where it fails."""
     start = perf_counter()
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert child.stderr is not None
-    complaint = child.stderr.read().decode(errors="replace")
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        complaint = child.stderr.read().decode(errors="replace")
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}: {complaint.strip()}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes

@@ -63,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     Raises InputError for files and options that are refused, before any work, and MismatchError where the trace's
     outputs are not those of its own integers.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: idle threads would spin between small products
     from pgsim.cli.report import audit_lines, comparison, layer_tables, summary, title
     from pgsim.io.export import check_outputs, write_results
 

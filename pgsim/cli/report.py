@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, cast
 
 from pgsim.cli.table import aligned
+from pgsim.results.compare import compare
 from pgsim.results.frame import Row, rows
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ def comparison(results: Sequence[RunResult]) -> str:
     first = results[0]
     lines = []
     for one in results:
-        speedup = first.seconds / one.seconds
-        energy = one.totals().energy.total_pj / first.totals().energy.total_pj
-        bits, area = one.multiplier_bits / first.multiplier_bits, _area(one) / _area(first)
+        by_layers = {part.layers: part for part in compare([one], first)}
+        network, gated = by_layers["network"], by_layers.get("gated")
         lines.append(
             (
                 shorten(one.provenance.accelerator),
@@ -103,24 +103,19 @@ def comparison(results: Sequence[RunResult]) -> str:
                 f"{one.clock_mhz:g}",
                 f"{one.totals().cycles:,}",
                 f"{one.seconds * 1e6 / one.images:,.1f}",
-                f"{speedup:.3f}",
-                _gated_speedup(one, first),
+                f"{network.speedup:.3f}",
+                f"{gated.speedup:.3f}" if gated else "-",
                 f"{one.totals().energy.total_pj * 1e-6 / one.images:,.2f}",
-                f"{energy:.3f}",
-                f"{energy / speedup:.3f}",
+                f"{network.energy_ratio:.3f}",
+                f"{network.energy_ratio / network.speedup:.3f}",
                 f"{one.multiplier_bits:,}",
-                f"{speedup / bits:.3f}",
+                f"{network.speedup_at_equal_multiplier_bits:.3f}",
                 f"{_area(one) / 1e6:.3f}",
-                f"{speedup / area:.3f}",
+                f"{network.speedup_at_equal_area:.3f}",
             )
         )
     title = f"Comparison, ratios to {plain(first.provenance.accelerator)}; gated speedup: of the gated layers alone"
     return f"{title}\n{aligned(header, lines, header[:2])}"
-
-
-def _gated_speedup(one: RunResult, first: RunResult) -> str:
-    own, firsts = one.totals(gated=True).cycles / one.clock_mhz, first.totals(gated=True).cycles / first.clock_mhz
-    return f"{firsts / own:.3f}" if own else "-"
 
 
 def plain(text: str) -> str:

@@ -107,13 +107,13 @@ def _check_places(args: argparse.Namespace) -> None:
 def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
     from pgsim.cli.progress import amounts
     from pgsim.errors import MismatchError, OverflowDetected
-    from pgsim.io.energy import load_energy_table
+    from pgsim.io.energy import load_prices
     from pgsim.io.hardware import load_accelerator
     from pgsim.io.strict import show_path
     from pgsim.io.trace import load_trace
 
     accelerators = [load_accelerator(name) for name in args.hw]
-    tables = [load_energy_table(accelerator.energy_table) for accelerator in accelerators]
+    tables = [load_prices(accelerator) for accelerator in accelerators]
     trace = load_trace(args.file, max_bytes=args.max_bytes)
     from pgsim.model.simulate import Engine, simulate  # numba: after the quick refusals
 

@@ -115,7 +115,8 @@ def memory_actions(
         if not gated:  # a cooperative LSB array reads whole codes
             add(ActionKind.SRAM_READ, "activation", timing.lsb_words_read * n * high)
     elif gated:  # two_pass and gated_fused read each plane in a stream of its own, the second whatever the mask says
-        add(ActionKind.SRAM_READ, "activation", words * n * layer.act.storage_bits)
+        sign = layer.act.storage_bits - layer.act.bits  # in both streams
+        add(ActionKind.SRAM_READ, "activation", words * n * (layer.act.storage_bits + sign))
         update_weight_words = weight_words
     else:
         add(ActionKind.SRAM_READ, "activation", words * n * layer.act.storage_bits)
@@ -126,20 +127,16 @@ def memory_actions(
     fill, lsb_fill = _split_fill(schedule, placement)
     add(ActionKind.SRAM_WRITE, "activation", fill)
     add(ActionKind.SRAM_WRITE, "weight", schedule.weight_fill_bits)
-    codes = placement.code_write_bits * images
+    codes, low_codes = placement.code_write_bits * images, placement.code_lsb_write_bits * images
+    add(ActionKind.SRAM_WRITE, "activation", codes - low_codes)
     if accelerator.memory.activation_lsb is not None:
-        add(ActionKind.SRAM_WRITE, "activation_lsb", lsb_fill)
-        add(ActionKind.SRAM_WRITE, "activation_lsb", codes - codes * widths.msb // (widths.msb + widths.lsb))
-        add(ActionKind.SRAM_WRITE, "activation", codes * widths.msb // (widths.msb + widths.lsb))
-    else:
-        add(ActionKind.SRAM_WRITE, "activation", codes)
+        add(ActionKind.SRAM_WRITE, "activation_lsb", lsb_fill + low_codes)
     off_chip_reads, off_chip_writes = placement.traffic.read_bits * images, placement.traffic.write_bits * images
     spilled = spilled_bits(schedule, array.psum_bits)
     add(ActionKind.SRAM_WRITE, "output", spilled)
     add(ActionKind.SRAM_READ, "output", spilled)
     # What leaves the chip passes the output buffer; a shortcut that comes from off chip does too.
-    shortcut_writes = placement.shortcut_write_bits * images
-    add(ActionKind.SRAM_WRITE, "output", off_chip_writes + off_chip_reads + max(0, shortcut_writes - off_chip_writes))
+    add(ActionKind.SRAM_WRITE, "output", off_chip_writes + off_chip_reads + placement.shortcut_write_bits * images)
     add(ActionKind.SRAM_READ, "output", off_chip_writes + placement.shortcut_read_bits * images)
     add(ActionKind.DRAM_READ, "off_chip", int(schedule.segment_read_bits.sum()))
     add(ActionKind.DRAM_WRITE, "off_chip", int(schedule.segment_write_bits.sum()))
@@ -179,13 +176,14 @@ def _split_fill(schedule: Schedule, placement: Placement) -> tuple[int, int]:
     return schedule.activation_fill_bits - low, low
 
 
-def output_actions(layer: Layer, accelerator: Accelerator, images: int, updated: int) -> Counts:
-    """Count comparators, shadow registers, update queue and post-processing."""
+def output_actions(layer: Layer, accelerator: Accelerator, images: int, updated: int, drained: int) -> Counts:
+    """Count comparators, shadow registers, update queue and post-processing; `drained`: accumulators that moved from
+    the PE array to the shadow registers."""
     org, psum = accelerator.organisation, accelerator.array.psum_bits
     gated = layer.gate is not None and org is not Organisation.DENSE
     outputs = images * layer.geometry.outputs
     counts: Counts = Counter()
-    counts[Action(ActionKind.REGISTER_WRITE, "array", psum)] += outputs  # shadow registers
+    counts[Action(ActionKind.REGISTER_WRITE, "array", psum)] += drained  # shadow registers
     if gated:
         counts[Action(ActionKind.COMPARE, "comparator", psum)] += outputs
         if org is Organisation.GATED_FUSED:
@@ -235,5 +233,7 @@ def count_layer(
     updated = int(mask.sum()) if mask is not None else 0
     counts, busy, update_busy = lane_actions(layer, accelerator, widths, job, timing, images, updated)
     counts += memory_actions(layer, accelerator, widths, job.schedule, timing, placement, images)
-    counts += output_actions(layer, accelerator, images, updated)
+    schedule = job.schedule
+    tile_outputs = schedule.segment_columns[schedule.tile_segment] * schedule.tile_pixels
+    counts += output_actions(layer, accelerator, images, updated, int(tile_outputs[timing.tile_on_lsb == 0].sum()))
     return Actions(dict(counts)), busy, update_busy

@@ -24,7 +24,7 @@ def layer_facts(
     schedule, traffic = job.schedule, placement.traffic
     on_lsb = timing.tile_on_lsb == 1
     outputs_of_tiles = schedule.segment_columns[schedule.tile_segment] * schedule.tile_pixels
-    written = max(traffic.write_bits, placement.shortcut_write_bits)  # a shortcut on its way off chip is written once
+    written = traffic.write_bits + placement.shortcut_write_bits  # what leaves the chip passes the output buffer
     return LayerFacts(
         images=images,
         updated=int(mask.sum()) if mask is not None else 0,

@@ -51,9 +51,10 @@ class Placement:
 
     traffic: Traffic
     words: str  # for the table: "input on chip, output off chip"
-    code_write_bits: int  # code bits a batch image's outputs write into the activation buffers, both planes
+    code_write_bits: int  # code bits an image's outputs write into the activation buffers, both planes
+    code_lsb_write_bits: int  # of these, the LSB plane's
     shortcut_read_bits: int  # shortcut bits read from the output buffer, an image
-    shortcut_write_bits: int  # shortcut bits written into the output buffer, an image
+    shortcut_write_bits: int  # shortcut bits written into the output buffer to stay there, an image
     raw_output: bool  # True where what follows is outside the trace and accumulators leave the chip as they are
 
 
@@ -193,7 +194,7 @@ def _placement(
 ) -> Placement:
     layer, memory = trace.layers[index], accelerator.memory
     high, low = plane_bits(layer, widths) if memory.activation_lsb is not None else (layer.act.storage_bits, 0)
-    reads = writes = code_writes = shortcut_reads = shortcut_writes = 0
+    reads = writes = code_writes = code_lsb_writes = shortcut_reads = shortcut_writes = 0
     for step in layer.post:
         if isinstance(step, AddShortcut):
             bits = _shortcut_bits(step, trace, by_name)
@@ -201,11 +202,13 @@ def _placement(
             reads += 0 if step.source in on_chip else bits
         elif isinstance(step, Requantise | SaveShortcut) and step.name in by_name:
             tensor = by_name[step.name]
-            writes += 0 if tensor.name in on_chip else tensor.total_bits
-            if tensor.is_shortcut:
+            if tensor.name not in on_chip:
+                writes += tensor.total_bits
+            elif tensor.is_shortcut:
                 shortcut_writes += tensor.bits
-            elif tensor.name in on_chip:
+            else:
                 code_writes += tensor.total_bits
+                code_lsb_writes += tensor.lsb_bits
         elif isinstance(step, Logits):
             writes += prod(saved_shapes(layer)[step.name]) * psum_bits
     raw = not any(isinstance(step, Requantise | SaveShortcut | Logits) for step in layer.post)
@@ -227,4 +230,4 @@ def _placement(
     words = f"input {'on' if input_on_chip else 'off'} chip, output {'off' if writes else 'on'} chip"
     if reads:
         words += ", shortcut off chip"
-    return Placement(traffic, words, code_writes, shortcut_reads, shortcut_writes, raw)
+    return Placement(traffic, words, code_writes, code_lsb_writes, shortcut_reads, shortcut_writes, raw)

@@ -97,8 +97,14 @@ def test_a_batch_needs_room_for_all_its_images() -> None:
     assert place(network(), two, LaneWidths(2, 1, True), 32)[0].traffic.write_bits == 1024
 
 
-def counted(organisation: Organisation, index: int, mask: np.ndarray | None) -> tuple[Actions, int, int, int]:
-    trace, accelerator = network(), machine(organisation)
+def counted(
+    organisation: Organisation,
+    index: int,
+    mask: np.ndarray | None,
+    accelerator: Accelerator | None = None,
+    trace: Trace | None = None,
+) -> tuple[Actions, int, int, int]:
+    trace, accelerator = trace or network(), accelerator or machine(organisation)
     layer, widths = trace.layers[index], resolve_widths(accelerator, trace)
     placement = place(trace, accelerator, widths, 32)[index]
     schedule = make_schedule(layer, accelerator, widths, 1, placement.traffic, gated=mask is not None)
@@ -166,3 +172,37 @@ def test_a_layer_without_a_gate_counts_dense_lanes_and_its_post_steps(organisati
     assert actions.count(ActionKind.SRAM_READ, "output") == 64 * 16 + 4 * 32  # shortcut; logits on their way out
     assert actions.count(ActionKind.DRAM_WRITE) == 4 * 32
     assert actions.count(ActionKind.DRAM_READ) == 4 * 36 * 8  # the weights; the codes are on chip
+
+
+def test_a_shortcut_kept_on_chip_is_written_beside_codes_that_leave() -> None:
+    # Codes of two images need 256 bits of the MSB plane; the shortcut stays.
+    accelerator = replace(machine(activation=200), batch=2)
+    actions, *_ = counted(Organisation.DECOUPLED, 0, None, accelerator)
+    assert actions.count(ActionKind.DRAM_WRITE) == 64 * 3
+    assert actions.count(ActionKind.SRAM_WRITE, "output") == 64 * 16 + 64 * 3
+    assert actions.count(ActionKind.SRAM_READ, "output") == 64 * 3
+
+
+def test_codes_are_written_into_the_planes_that_their_reader_splits_them_into() -> None:
+    base = machine()
+    assert base.update is not None
+    accelerator = replace(base, array=replace(base.array, act_bits=4), update=replace(base.update, act_bits=4))
+    actions, *_ = counted(Organisation.DECOUPLED, 0, None, accelerator)
+    fill = 64 * 3  # the input comes from off chip; a layer without a gate halves its codes: 2 bits and 1
+    assert actions.count(ActionKind.SRAM_WRITE, "activation") == 64 * 2 + fill * 2 // 3
+    assert actions.count(ActionKind.SRAM_WRITE, "activation_lsb") == 64 + fill // 3
+
+
+def test_every_part_of_k_drains_through_the_shadow_registers() -> None:
+    # A tap of the channel tile is 128 bits; half the buffer holds 4 of 9 taps.
+    actions, *_ = counted(Organisation.DENSE, 2, None, machine(Organisation.DENSE, weight=1024))
+    assert actions.counts[Action(ActionKind.REGISTER_WRITE, "array", 32)] == 3 * 64
+
+
+@pytest.mark.parametrize("organisation", [Organisation.TWO_PASS, Organisation.GATED_FUSED])
+def test_both_streams_of_sign_magnitude_codes_carry_the_sign(organisation: Organisation) -> None:
+    trace = network()
+    signed = replace(trace.layers[1], act=NumberFormat(Encoding.SIGN_MAGNITUDE, 3))
+    trace = replace(trace, layers=(trace.layers[0], signed, trace.layers[2]))
+    actions, *_ = counted(organisation, 1, np.zeros((1, 4, 4, 4), np.bool_), trace=trace)
+    assert actions.count(ActionKind.SRAM_READ, "activation") == TAPS_INSIDE * 4 * (3 + 2)

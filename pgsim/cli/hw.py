@@ -140,7 +140,7 @@ def _derived(accelerator: Accelerator, bits: tuple[int, int] | None) -> list[str
         bits = (2, 1)
         if widths_for(accelerator, 2, 1) != widths_for(accelerator, 16, 9):
             hint = "depend on the trace; --bits B/H (as in 3/2) resolves them"
-            return [*lines, f"multiplier bits  {hint}", f"area             {hint}"]
+            return [*lines, f"multiplier bits  {hint}", f"area             {hint.replace('depend', 'depends')}"]
     widths = widths_for(accelerator, *bits)
     shown = f"{widths.msb} + {widths.lsb}" if widths.lsb else str(widths.msb)
     areas = area(accelerator, widths, table)

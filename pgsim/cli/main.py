@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pgsim import __version__
+from pgsim.cli import interrupt
 from pgsim.errors import PgsimError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("pgsim.cli.run", "simulate a trace on one or more accelerators and print cycles, energy and traffic"),
-    "info": ("pgsim.cli.info", "show what a trace holds: layers, bits, sparsity, MACs"),
-    "validate": ("pgsim.cli.validate", "check a trace's container, metadata and digests"),
+    "info": ("pgsim.cli.info", "show what a trace or a hardware file holds"),
+    "validate": ("pgsim.cli.validate", "check a trace's container, metadata and digests, or a hardware file"),
     "verify": ("pgsim.cli.verify", "recompute a trace and compare every integer"),
     "hw": ("pgsim.cli.hw", "list, show and check hardware files and energy tables"),
     "train": ("pgsim.cli.train", "fine-tune a precision-gated network after a recipe (needs torch)"),
@@ -50,12 +51,14 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code. `argv` lacks the program's name; None takes the process's own."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads: for blocks this small, threads only wait
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its escape
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+            with interrupt.remembered():
+                code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         except SystemExit as end:  # argparse: --help, --version, a usage error
             code = end.code if isinstance(end.code, int) else 0
         sys.stdout.flush()
@@ -78,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("error: not enough memory; fewer images a trace, or a smaller batch, take less")
         return PgsimError.exit_code
     except Exception:
+        if interrupt.pressed():  # in compiled code, which made another exception of it
+            _say("interrupted")
+            return INTERRUPTED
         traceback.print_exc()
         _say("this is a bug of pgsim; please report it with the lines above")
         return BUG
@@ -126,6 +132,13 @@ def _one_line(text: str) -> str:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be closed, too
         print(f"pgsim: {_one_line(text)}", file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Give a standard stream that was closed before the start (`>&-`) the null device to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
 
 
 def _drop_stdout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -162,6 +163,42 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     with os.fdopen(write, "w") as pipe:
         done = pgsim_process("hw", "list", capture_output=False, stdout=pipe, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_from_the_start_costs_only_its_text(closed: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m pgsim hw list {closed}"
+    done = subprocess.run(["sh", "-c", line], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, bool(done.stdout)) == (0, "", closed == "2>&-")
+
+
+SWALLOWED = """
+import os, signal, sys
+from types import SimpleNamespace
+from pgsim.cli import main as command
+from pgsim.cli.progress import {progress} as progress
+
+def run(args):
+    with progress("task", 1) if {progress!r} == "steps" else progress("task") as advance:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000): pass
+        except KeyboardInterrupt:
+            {then}
+    print("went on")
+    return 0
+
+command.importlib.import_module = lambda name: SimpleNamespace(configure=lambda parser: None, run=run)
+sys.exit(command.main(["run"]))
+"""
+
+
+@pytest.mark.parametrize("progress", ["steps", "amounts"])
+@pytest.mark.parametrize("then", ["pass", "raise SystemError('returned a result with an exception set')"])
+def test_an_interrupt_that_compiled_code_swallows_still_ends_the_command(progress: str, then: str) -> None:
+    done = pgsim_process(code=SWALLOWED.format(progress=progress, then=then))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "pgsim: interrupted\n")
 
 
 def test_output_that_a_terminal_cannot_show_is_escaped() -> None:

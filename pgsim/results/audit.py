@@ -105,7 +105,9 @@ def _time(layer: LayerResult, fact: LayerFacts, columns: int) -> Rules:
     shape, counts, actions = layer.shape, layer.counts, layer.counts.actions
     yield "cycles of the PE array: one cause each", counts.cycles, sum(counts.array_causes.values())
     yield "busy cycles of the PE array: the tiles'", fact.tile_cycles, counts.array_causes["busy"]
-    yield "cycles fetching partial sums: the tiles'", fact.fetch_cycles, counts.array_causes["k_split"]
+    split = counts.array_causes["k_split"]  # waits for the part of K before are in it, too; none where K is whole
+    fetched = min(split, fact.fetch_cycles) if fact.fetch_cycles else split
+    yield "cycles fetching partial sums: at least the tiles'", fact.fetch_cycles, fetched
     lanes = shape.lanes * counts.cycles
     yield "lane-cycles of the PE array: lanes x cycles", lanes, actions.count(ActionKind.MAC, "array")
     working = actions.count(ActionKind.MAC, "array", *WORKING)

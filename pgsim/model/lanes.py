@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgsim.arith.formats import Encoding
+from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator, Organisation
 from pgsim.workload.layer import Layer
 from pgsim.workload.trace import Trace
@@ -25,7 +26,8 @@ def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
 
     `trace` in the file means: the largest h (MSB array) and l (LSB array, LSB part) of the gated layers in
     decoupled and gated_fused, the larger of the two in two_pass, the largest gated B in dense. A trace without gated
-    layers gives its widest activation to the MSB side and 1 bit to the LSB side.
+    layers gives its widest activation to the MSB side and 1 bit to the LSB side. Raises InputError for fused lanes of
+    one bit.
     """
     gated = [layer for layer in trace.layers if layer.gate]
     pred = max((layer.pred_bits for layer in gated), default=max(layer.act.bits for layer in trace.layers))
@@ -40,6 +42,11 @@ def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
     if org is Organisation.GATED_FUSED:
         # A fixed width is split as the trace's widest gated layer splits its bits.
         total = array.act_bits or pred + update
+        if total < 2:
+            raise InputError(
+                f"{accelerator.name}: array.act_bits must be at least 2 in gated_fused, a bit for each part, "
+                f"not {total}"
+            )
         lsb = min(update, total - 1)
         return LaneWidths(total - lsb, lsb, array.act_bits is None)
     if org is Organisation.TWO_PASS:

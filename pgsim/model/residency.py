@@ -151,7 +151,8 @@ def _try_keep(
         for name, bits in needs.items():
             if not bits:
                 continue
-            streams = name == "output" or trace.layers[index].input_name not in by_name
+            source = trace.layers[index].input_name
+            streams = name == "output" or (source != tensor.name and source not in on_chip)  # or is not placed yet
             size = memory.buffers[name].size_bits
             if used[index][name] + bits * batch > (size - size // STREAM_SHARE if streams else size):
                 return False

@@ -97,6 +97,18 @@ def test_a_batch_needs_room_for_all_its_images() -> None:
     assert place(network(), two, LaneWidths(2, 1, True), 32)[0].traffic.write_bits == 1024
 
 
+def test_codes_leave_room_for_the_input_that_their_producer_streams() -> None:
+    # a and b of two images need 256 bits each of the MSB plane. The stem streams its input, so that a goes off chip;
+    # then the layer that reads a streams, and b may not fill the buffer.
+    accelerator = replace(machine(activation=256), batch=2)
+    places = place(network(), accelerator, LaneWidths(2, 1, True), 32)
+    assert [p.traffic.input_off_chip for p in places] == [True, True, True]
+    for layer, placement in zip(network().layers, places, strict=True):
+        make_schedule(
+            layer, accelerator, LaneWidths(2, 1, True), 2, placement.traffic, gated=layer.gate is not None
+        )  # has room
+
+
 def counted(
     organisation: Organisation,
     index: int,

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, reject, settings
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import DepthwisePort, Organisation
-from pgsim.model.lanes import LaneWidths, passes_of
+from pgsim.model.lanes import LaneWidths, passes_of, resolve_widths
 from pgsim.model.schedule import Traffic, input_rows, make_schedule, tile_cycles
 from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
+from pgsim.workload.trace import InMemory, Trace
 from tests.model.random_machines import Case, cases, make_accelerator
 
 UNSIGNED3 = NumberFormat(Encoding.UNSIGNED, 3)
@@ -189,3 +190,10 @@ def test_a_schedule_covers_every_output_once_and_moves_every_bit_once(case: Case
     assert schedule.segment_write_bits.sum() == images * case.traffic.write_bits
     moved = schedule.activation_fill_bits + schedule.weight_fill_bits + images * case.traffic.read_bits
     assert schedule.segment_read_bits.sum() == moved
+
+
+def test_fused_lanes_of_one_bit_cannot_be_two_parts() -> None:
+    machine = make_accelerator(Organisation.GATED_FUSED, act_bits=1)
+    with pytest.raises(InputError) as error:
+        resolve_widths(machine, Trace((conv(gated=True),), 1, InMemory(())))
+    assert str(error.value) == "test: array.act_bits must be at least 2 in gated_fused, a bit for each part, not 1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pgsim.cli.trace_options import add_trace_options
 
 if TYPE_CHECKING:
-    from pgsim.model.inference import Engine
+    from pgsim.hw.accelerator import Accelerator
     from pgsim.model.verify import LayerCheck, Verification
     from pgsim.workload.trace import Trace
 
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.io.strict import show, show_path
     from pgsim.io.trace import check_seal, digest_faults, load_trace, trace_file
 
+    machine = _machine(args) if args.engine in ("simulator", "clocked", "all") else None
     trace = load_trace(args.file, max_bytes=args.max_bytes, digests=False)
     unknown = sorted(set(args.layers or ()) - {layer.name for layer in trace.layers})
     if unknown:
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"digests        {_digest_words(faults, len(npz.members) - 1, args.no_digest)}")
     for fault in faults[1:]:
         print(f"               {fault}")
-    verification = _recompute(trace, args, npz.shown)
+    verification = _recompute(trace, args, machine, npz.shown)
     print(f"recomputation  {_recomputation_words(verification)}")
     return 0 if seal is None and not faults and verification.equal else 1
 
@@ -70,15 +71,18 @@ def _digest_words(faults: list[str], arrays: int, skipped: bool) -> str:
     return faults[0] if faults else f"ok: {arrays} arrays have their SHA-256"
 
 
-def _recompute(trace: Trace, args: argparse.Namespace, shown: str) -> Verification:
+def _recompute(trace: Trace, args: argparse.Namespace, machine: Accelerator | None, shown: str) -> Verification:
     from pgsim.cli.progress import steps
     from pgsim.errors import InputError
     from pgsim.model.inference import ENGINES
+    from pgsim.model.simulated import clocked_engine, simulator_engine
     from pgsim.model.verify import verify_trace
 
     engines = {name: engine for name, engine in ENGINES.items() if args.engine in (name, "all")}
-    if args.engine in ("simulator", "clocked", "all"):
-        engines |= _machine_engine(args)
+    if machine is not None and args.engine == "clocked":
+        engines["clocked"] = clocked_engine(machine)
+    elif machine is not None:
+        engines["simulator"] = simulator_engine(machine)
     with steps("verify", len(args.layers or trace.layers)) as advance:
         done: Callable[[LayerCheck], None] = lambda check: advance(check.layer)  # noqa: E731 - typed
         try:
@@ -87,18 +91,16 @@ def _recompute(trace: Trace, args: argparse.Namespace, shown: str) -> Verificati
             raise error if str(error).startswith(shown) else InputError(f"{shown}: {error}") from error
 
 
-def _machine_engine(args: argparse.Namespace) -> dict[str, Engine]:
+def _machine(args: argparse.Namespace) -> Accelerator:
+    """Return the machine that is simulated. Raises InputError for any but a decoupled one."""
     from pgsim.errors import InputError
     from pgsim.hw.accelerator import Organisation
     from pgsim.io.hardware import load_accelerator
-    from pgsim.model.simulated import clocked_engine, simulator_engine
 
     accelerator = load_accelerator(args.hw)
     if accelerator.organisation is not Organisation.DECOUPLED:
         raise InputError(f"--hw must be a decoupled machine, not {accelerator.organisation.value} ({args.hw})")
-    if args.engine == "clocked":
-        return {"clocked": clocked_engine(accelerator)}
-    return {"simulator": simulator_engine(accelerator)}
+    return accelerator
 
 
 def _recomputation_words(verification: Verification) -> str:

@@ -152,6 +152,13 @@ def test_verify_takes_one_engine_and_some_layers(trace_file: Path, capsys: pytes
     ]
 
 
+def test_verify_refuses_a_machine_that_is_not_decoupled_before_any_work(
+    trace_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = (2, "", "pgsim: error: --hw must be a decoupled machine, not dense (dense_int8)\n")
+    assert pgsim(capsys, "verify", "--hw", "dense_int8", trace_file) == expected
+
+
 def test_verify_refuses_a_layer_that_is_none(trace_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = f"--layers must name layers of the trace, not 'nobody'; list them with pgsim info {trace_file}"
     assert pgsim(capsys, "verify", trace_file, "--layers", "nobody") == (2, "", f"pgsim: error: {expected}\n")

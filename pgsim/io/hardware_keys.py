@@ -29,7 +29,12 @@ def _buffer(name: str, about: str, absent: bool = False) -> Key:
     path = f"memory.{name}"
     keys = (
         Key("size", _size(f"{path}.size"), "size of the whole buffer, as in 32 KiB"),
-        Key("banks", _number(f"{path}.banks"), "banks of equal size, one word a bank and cycle", default=1),
+        Key(
+            "banks",
+            _number(f"{path}.banks"),
+            "banks of equal size; only those of the LSB plane limit reads, one word a bank and cycle",
+            default=1,
+        ),
     )
     return Key(name, Mapping(keys), about, absent=absent)
 

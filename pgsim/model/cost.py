@@ -42,7 +42,7 @@ def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> di
     SRAMs.
 
     A lane's price holds an accumulator of its own, so a PE of N lanes is priced with N of them (the table has whole
-    lanes only): this is on the large side for every organisation alike.
+    lanes only): this overstates machines of many narrow lanes the most. Without post-processing, control and wiring.
     """
     array, org = accelerator.array, accelerator.organisation
     pes = array.rows * array.columns

@@ -341,6 +341,13 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
     if machine.widths.from_trace:
         lsb = f" and {machine.widths.lsb}" if machine.widths.lsb else ""
         words.append(f"lane widths follow the trace: activation operands of {machine.widths.msb}{lsb} bits")
+    words.append(
+        "weight and activation buffers deliver every word that the PE array asks for in its cycle, whatever their banks"
+    )
+    if accelerator.organisation is Organisation.DECOUPLED:
+        shared = ", and MSB words where it shares plain tiles," if accelerator.cooperative else ""
+        words.append(f"the LSB array reads weights{shared} through ports of its own, which take no time and no area")
+    words.append("area and leakage are without post-processing, control and wiring")
     priced = sorted(set().union(*(row.energy.assumed for row in rows)))
     if priced:
         words.append(f"prices without a published source: {', '.join(priced)} (`pgsim hw show` has each one's reason)")

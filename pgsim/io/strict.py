@@ -35,7 +35,7 @@ def _shorten(text: str) -> str:
 def show_path(path: str | os.PathLike[str]) -> str:
     """Return a file's path as it was given, escaped where it would not print on one line."""
     text = os.fspath(path)
-    return text if text.isprintable() else ascii(text)
+    return text if text and text.isprintable() else ascii(text)
 
 
 def refuse(where: str, what: str, must: str, got: str) -> NoReturn:

@@ -26,13 +26,13 @@ def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
 
     `trace` in the file means: the largest h (MSB array) and l (LSB array, LSB part) of the gated layers in
     decoupled and gated_fused, the larger of the two in two_pass, the largest gated B in dense. A trace without gated
-    layers gives its widest activation to the MSB side and 1 bit to the LSB side. Raises InputError for fused lanes of
-    one bit.
+    layers gives its widest activation to the MSB side and 1 bit to the LSB side. Signs count (`operand_bits`). Raises
+    InputError for fused lanes of one bit.
     """
-    gated = [layer for layer in trace.layers if layer.gate]
-    pred = max((layer.pred_bits for layer in gated), default=max(layer.act.bits for layer in trace.layers))
-    update = max((layer.update_bits for layer in gated), default=1)
-    full = max((layer.act.bits for layer in gated), default=pred)
+    gated = [operand_bits(layer) for layer in trace.layers if layer.gate]
+    pred = max((high for high, _, _ in gated), default=max(operand_bits(layer)[2] for layer in trace.layers))
+    update = max((low for _, low, _ in gated), default=1)
+    full = max((whole for _, _, whole in gated), default=pred)
     array, org = accelerator.array, accelerator.organisation
     if org is Organisation.DECOUPLED:
         assert accelerator.update is not None
@@ -52,6 +52,16 @@ def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
     if org is Organisation.TWO_PASS:
         return LaneWidths(array.act_bits or max(pred, update), 0, array.act_bits is None)
     return LaneWidths(array.act_bits or full, 0, array.act_bits is None)
+
+
+def operand_bits(layer: Layer) -> tuple[int, int, int]:
+    """Return what a layer's MSB plane, LSB plane and whole codes take as operands: h, l and B bits.
+
+    Each is one bit more in sign-magnitude, whose planes both carry the sign; l is 0 where the layer is not gated.
+    """
+    sign = int(layer.act.encoding is Encoding.SIGN_MAGNITUDE)
+    low = layer.update_bits + sign if layer.update_bits else 0
+    return layer.pred_bits + sign, low, layer.act.bits + sign
 
 
 def multiplier_bits(accelerator: Accelerator, widths: LaneWidths) -> int:
@@ -101,13 +111,13 @@ def weight_passes(layer: Layer, accelerator: Accelerator) -> int:
 def passes_of(layer: Layer, accelerator: Accelerator, widths: LaneWidths, gated: bool) -> Passes:
     """Return how many cycles each of the layer's reduction steps takes; `gated`: it runs with a gate on this
     machine."""
-    weight, bits = weight_passes(layer, accelerator), layer.act.bits
+    weight = weight_passes(layer, accelerator)
+    predict, update, bits = operand_bits(layer)
     org = accelerator.organisation
     if not gated:
         lane = widths.msb + (widths.lsb if org is Organisation.GATED_FUSED else 0)
         shared = -(-bits // widths.lsb) if accelerator.cooperative else 0
         return Passes(-(-bits // lane), shared, weight)
-    predict, update = layer.pred_bits, layer.update_bits
     if org is Organisation.DECOUPLED:
         return Passes(-(-predict // widths.msb), -(-update // widths.lsb), weight)
     if org is Organisation.GATED_FUSED:

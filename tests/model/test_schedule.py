@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import DepthwisePort, Organisation
-from pgsim.model.lanes import LaneWidths, passes_of, resolve_widths
+from pgsim.model.lanes import LaneWidths, Passes, operand_bits, passes_of, resolve_widths
 from pgsim.model.schedule import Traffic, input_rows, make_schedule, tile_cycles
 from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
 from pgsim.workload.trace import InMemory, Trace
@@ -197,3 +199,15 @@ def test_fused_lanes_of_one_bit_cannot_be_two_parts() -> None:
     with pytest.raises(InputError) as error:
         resolve_widths(machine, Trace((conv(gated=True),), 1, InMemory(())))
     assert str(error.value) == "test: array.act_bits must be at least 2 in gated_fused, a bit for each part, not 1"
+
+
+def test_sign_magnitude_activations_carry_their_sign_in_every_plane() -> None:
+    layer = conv(gated=True)
+    signed = replace(layer, act=NumberFormat(Encoding.SIGN_MAGNITUDE, 3))
+    assert operand_bits(layer) == (2, 1, 3)
+    assert operand_bits(signed) == (3, 2, 4)
+    assert passes_of(signed, make_accelerator(), LaneWidths(2, 1, True), True) == Passes(2, 2, 1)
+    assert passes_of(signed, make_accelerator(), LaneWidths(3, 2, True), True) == Passes(1, 1, 1)
+    trace = Trace((signed,), 1, InMemory(()))
+    assert resolve_widths(make_accelerator(), trace) == LaneWidths(3, 2, True)
+    assert resolve_widths(make_accelerator(Organisation.DENSE), trace) == LaneWidths(4, 0, True)

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     from importlib.metadata import PackageNotFoundError, version
 
+    from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
     from pgsim.train.data import TEST_FILE, image_codes, read_test
     from pgsim.train.evaluate import measure
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     count = len(test) if args.evaluate is None else args.evaluate
     if not 1 <= count <= len(test):
         raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    check_writable(args.output)  # measuring takes minutes
     loop.prepare_process(args.threads)
     frozen = freeze(net)
     with Progress(console=Console(stderr=True)) as bar:

@@ -27,7 +27,8 @@ def title(result: RunResult) -> str:
     p, images = result.provenance, result.images
     network = plain(p.trace) or "a trace without a name"
     machine = f"{plain(p.accelerator)} ({result.organisation}, {result.clock_mhz:g} MHz)"
-    return f"{network}, {images} image{'s' * (images > 1)}, on {machine}"
+    together = f" (figures are for all {images} together)" if images > 1 else ""
+    return f"{network}, {images} image{'s' * (images > 1)}{together}, on {machine}"
 
 
 def layer_tables(result: RunResult) -> str:

@@ -207,7 +207,7 @@ def _compute(layer: Layer, tensors: LayerTensors, machine: _Machine, placement: 
     accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, overflow.Overflow(array.overflow.value))
     outputs, mask = _values(layer, gate, tensors.activation, accumulator)
     if verify and gate is layer.gate:
-        _check_recorded(layer, tensors, outputs, mask)
+        _check_recorded(layer, tensors, outputs, mask, accumulator)
     return _Work(layer, tensors, gate, outputs, mask, placement)
 
 
@@ -247,6 +247,7 @@ def _check_recorded(
     tensors: LayerTensors,
     outputs: NDArray[np.int64],
     mask: NDArray[np.bool_] | None,
+    accumulator: overflow.Accumulator,
 ) -> None:
     pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [("output", tensors.output, outputs)]
     if mask is not None and tensors.mask is not None:
@@ -255,6 +256,12 @@ def _check_recorded(
         wrong = np.argwhere(recorded != computed)
         if len(wrong):
             where = tuple(int(i) for i in wrong[0])
+            if accumulator.overflow is not overflow.Overflow.ERROR:
+                raise MismatchError(
+                    f"layer {layer.name}: with array.psum_bits {accumulator.psum_bits} and array.overflow "
+                    f"{accumulator.overflow.value}, {what}{list(where)} is {int(computed[where])}, not the recorded "
+                    f"{int(recorded[where])} ({len(wrong)} of {recorded.size} differ; without verification it runs)"
+                )
             raise MismatchError(
                 f"layer {layer.name}: recorded {what}{list(where)} must be {int(computed[where])}, not "
                 f"{int(recorded[where])} ({len(wrong)} of {recorded.size} differ; `pgsim verify` tells more)"
@@ -350,7 +357,10 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
     words.append("area and leakage are without post-processing, control and wiring")
     priced = sorted(set().union(*(row.energy.assumed for row in rows)))
     if priced:
-        words.append(f"prices without a published source: {', '.join(priced)} (`pgsim hw show` has each one's reason)")
+        words.append(
+            f"prices without a published source: {', '.join(priced)} "
+            f"(`pgsim hw prices {machine.prices.name}` has each one's reason)"
+        )
     raw = [layer.name for layer, placement in zip(trace.layers, placements, strict=True) if placement.raw_output]
     if raw:
         words.append(f"accumulators leave the chip as they are, what follows is outside the trace: {', '.join(raw)}")

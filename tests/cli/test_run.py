@@ -42,7 +42,9 @@ def run_quietly(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) 
 
 def test_a_run_prints_every_table_and_that_its_audit_holds(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = run_quietly(capsys, "--hw", "predictivenet", trace)
-    assert out.startswith("small random, 2 images, on predictivenet (decoupled, 500 MHz)\n\nWork ")
+    assert out.startswith(
+        "small random, 2 images (figures are for all 2 together), on predictivenet (decoupled, 500 MHz)\n\nWork "
+    )
     for heading in ("PE array, ", "LSB array in ", "Energy, ", "Traffic, ", "Mapping", "Network", "Assumed"):
         assert f"\n\n{heading}" in out
     sha = load_accelerator("predictivenet").sha256[:12]
@@ -241,7 +243,7 @@ def test_the_summary_states_rates_of_the_run_made_by_hand() -> None:
     assert "area 2.000 mm2 (array 1.500, weight 0.500), 384 multiplier bits" in text
     assert "Assumed - the clock - the array's size" in text
     assert "Sp by outputs 70.00 % 70.00 %" in text
-    assert title(made_run()) == "made by hand, 4 images, on paper (decoupled, 200 MHz)"
+    assert title(made_run()) == "made by hand, 4 images (figures are for all 4 together), on paper (decoupled, 200 MHz)"
     assert audit_lines(made_run()) == "audit: 2 checks hold (2 comparisons in 2 layers)"
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import pgsim
 from pgsim.cli.main import COMMANDS
+from pgsim.results.compare import compare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,3 +49,24 @@ def test_every_page_that_the_readme_links_to_is_there() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert len(links) > 8
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_speedups_in_the_readme_are_those_that_are_simulated() -> None:
+    rows = re.findall(r"^\| `(resnet20_\S+)` \| (.*) \|$", README, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == ["resnet20_3-2_release", "resnet20_4-3_release", "resnet20_3-2_all"]
+    for name, figures in rows:
+        trace = pgsim.load_trace(ROOT / "traces" / f"{name}.npz")
+        own, int8, uniform = (
+            pgsim.simulate(trace, pgsim.load_accelerator(machine), verify=False)
+            for machine in ("predictivenet", "dense_int8", "dense_uniform")
+        )
+        over_int8 = {part.layers: part for part in compare([own], int8)}
+        over_uniform = {part.layers: part for part in compare([own], uniform)}
+        measured = [
+            over_int8["network"].speedup,
+            over_int8["gated"].speedup,
+            over_uniform["network"].speedup,
+            over_uniform["gated"].speedup,
+            over_uniform["network"].speedup_at_equal_area,
+        ]
+        assert figures.split(" | ") == [f"{value:.2f}" for value in measured], name

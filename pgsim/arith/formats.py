@@ -28,6 +28,14 @@ class GatePolicy(Enum):
     ZERO = "zero"  # A = 0: the zero-prediction policy of PredictiveNet and of Fix-Threshold
 
 
+class Overflow(Enum):
+    """What an accumulator does with a value that psum_bits cannot hold."""
+
+    ERROR = "error"  # the layer is refused: OverflowDetected names layer, channel, value and the width needed
+    SATURATE = "saturate"  # after every step the value moves to the nearest that psum_bits holds
+    WRAP = "wrap"  # after every step the bits above psum_bits are dropped: the value modulo 2^psum_bits, signed
+
+
 @dataclass(frozen=True)
 class NumberFormat:
     """Width and encoding of a tensor of codes. `bits`, 1 .. 16, counts magnitude bits for sign_magnitude.

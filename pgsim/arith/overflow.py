@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -23,20 +22,13 @@ from numpy.typing import NDArray
 
 from pgsim.arith import fast
 from pgsim.arith.formats import Encoding, GatePolicy
+from pgsim.arith.formats import Overflow as Overflow
 from pgsim.arith.reference import GatedValues, check_threshold, contiguous_int64
 from pgsim.arith.split import split
 from pgsim.arith.window import Window, output_shape
 from pgsim.errors import OverflowDetected
 
 MAX_PSUM_BITS = 48  # of a simulated accumulator; A_h << l and a word's sum then stay within int64
-
-
-class Overflow(Enum):
-    """What an accumulator does with a value that psum_bits cannot hold."""
-
-    ERROR = "error"  # the layer is refused: OverflowDetected names layer, channel, value and the width needed
-    SATURATE = "saturate"  # after every step the value moves to the nearest that psum_bits holds
-    WRAP = "wrap"  # after every step the bits above psum_bits are dropped: the value modulo 2^psum_bits, signed
 
 
 _MODES = {Overflow.ERROR: 0, Overflow.SATURATE: 1, Overflow.WRAP: 2}

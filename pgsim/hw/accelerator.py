@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pgsim.arith.formats import Encoding
+from pgsim.arith.formats import Overflow as OverflowMode
 from pgsim.hw.check import DECOUPLED_ONLY, FieldError, check_lanes, check_range
 
 
@@ -32,14 +33,6 @@ class GateSource(Enum):
 
     TRACE = "trace"  # Precision Gating: the trace's thresholds and policy
     ZERO_PREDICTION = "zero_prediction"  # PredictiveNet: threshold 0, outputs that are not updated become 0
-
-
-class OverflowMode(Enum):
-    """What an accumulator does when a sum leaves psum_bits."""
-
-    ERROR = "error"  # refuse the layer, naming channel, value and width needed
-    SATURATE = "saturate"  # stick at the nearest representable value after every reduction step
-    WRAP = "wrap"  # two's complement wrap-around
 
 
 class DepthwisePort(Enum):

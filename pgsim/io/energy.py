@@ -13,7 +13,7 @@ from pgsim.hw.accelerator import Accelerator
 from pgsim.hw.curve import Curve, Price
 from pgsim.hw.prices import Action, Component, EnergyTable, LaneFit, Stimulus
 from pgsim.io.energy_keys import ENERGY, FORMAT_KEY, FORMAT_VERSION, FitTerm, SramQuantity
-from pgsim.io.keys import Version, Wrong, did_you_mean, key_path, read_mapping
+from pgsim.io.keys import check_version, did_you_mean, key_path, read_mapping
 from pgsim.io.shipped import find_config
 from pgsim.io.strict import show
 from pgsim.io.yaml_file import KeyPath, YamlFile, read_yaml
@@ -32,7 +32,7 @@ def load_energy_table(path_or_name: str | os.PathLike[str]) -> EnergyTable:
     """
     path = find_config(path_or_name, WHAT, FOLDER)
     file = read_yaml(path, WHAT)
-    _check_version(file)
+    check_version(file, FORMAT_KEY, FORMAT_VERSION)
     values = read_mapping(file, ENERGY, file.data, (), set())
     rows = _Rows(file, values)
     sram_word = values["sram"]["word"]
@@ -74,18 +74,6 @@ def load_prices(accelerator: Accelerator) -> EnergyTable:
     except InputError as error:
         raise InputError(f"{accelerator.name}: {error}") from error
     return table
-
-
-def _check_version(file: YamlFile) -> None:
-    if not isinstance(file.data, dict):
-        raise InputError(f"{file.where(())}: the file must be a mapping of keys, not {show(file.data)}")
-    if FORMAT_KEY not in file.data:
-        raise InputError(f"{file.where(())}: {FORMAT_KEY} must be given as the version of the format, {FORMAT_VERSION}")
-    try:
-        Version(FORMAT_VERSION).read(file.data[FORMAT_KEY])
-    except Wrong as error:
-        where, got = file.where((FORMAT_KEY,)), show(file.data[FORMAT_KEY])
-        raise InputError(f"{where}: {FORMAT_KEY} must {error}, not {got}") from error
 
 
 _K = TypeVar("_K")

@@ -14,10 +14,9 @@ from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator, Buffer, Memory, OffChip, Organisation, PeArray, UpdateArray
 from pgsim.hw.check import DECOUPLED_ONLY, FieldError
 from pgsim.io.hardware_keys import FORMAT_KEY, FORMAT_VERSION, HARDWARE
-from pgsim.io.keys import Version, Wrong, key_path, read_mapping
+from pgsim.io.keys import check_version, key_path, read_mapping
 from pgsim.io.shipped import find_config, shipped_names
-from pgsim.io.strict import show
-from pgsim.io.yaml_file import KeyPath, YamlFile, read_yaml
+from pgsim.io.yaml_file import KeyPath, read_yaml
 
 WHAT = "hardware file"
 SCHEMA_ID = "urn:pgsim:hw:1"
@@ -44,7 +43,7 @@ def load_with_defaults(path_or_name: str | os.PathLike[str]) -> LoadedAccelerato
     """Return the accelerator as `load_accelerator` does, and which keys its file leaves to their defaults."""
     path = find_config(path_or_name, WHAT)
     file = read_yaml(path, WHAT)
-    _check_version(file)
+    check_version(file, FORMAT_KEY, FORMAT_VERSION)
     defaulted: set[KeyPath] = set()
     values = read_mapping(file, HARDWARE, file.data, (), defaulted)
     try:
@@ -58,19 +57,6 @@ def load_with_defaults(path_or_name: str | os.PathLike[str]) -> LoadedAccelerato
 def shipped_accelerators() -> list[str]:
     """Return the names of the shipped hardware files, in order."""
     return shipped_names()
-
-
-def _check_version(file: YamlFile) -> None:
-    # Before all else: a file of another version may have other keys, and its user should hear of the version.
-    if not isinstance(file.data, dict):
-        raise InputError(f"{file.where(())}: the file must be a mapping of keys, not {show(file.data)}")
-    if FORMAT_KEY not in file.data:
-        raise InputError(f"{file.where(())}: {FORMAT_KEY} must be given as the version of the format, {FORMAT_VERSION}")
-    try:
-        Version(FORMAT_VERSION).read(file.data[FORMAT_KEY])
-    except Wrong as error:
-        where, got = file.where((FORMAT_KEY,)), show(file.data[FORMAT_KEY])
-        raise InputError(f"{where}: {FORMAT_KEY} must {error}, not {got}") from error
 
 
 def _accelerator(values: dict[str, Any], path: Path) -> Accelerator:

@@ -168,6 +168,20 @@ class Version(Kind):
 _QUANTITY = re.compile(r"([-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?) ?([A-Za-z][A-Za-z0-9/]*)")
 
 
+def check_version(file: YamlFile, key: str, version: int) -> None:
+    """Raise InputError unless the file is a mapping whose `key` is `version`, the format's."""
+    # Before all else: a file of another version may have other keys, and its user should hear of the version.
+    if not isinstance(file.data, dict):
+        raise InputError(f"{file.where(())}: the file must be a mapping of keys, not {show(file.data)}")
+    if key not in file.data:
+        raise InputError(f"{file.where(())}: {key} must be given as the version of the format, {version}")
+    try:
+        Version(version).read(file.data[key])
+    except Wrong as error:
+        where, got = file.where((key,)), show(file.data[key])
+        raise InputError(f"{where}: {key} must {error}, not {got}") from error
+
+
 @dataclass(frozen=True)
 class Quantity(Kind):
     """A number and its unit, as in "500 MHz". `units` maps each unit to its size in the program's unit, the first.

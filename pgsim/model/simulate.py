@@ -204,7 +204,7 @@ def _compute(layer: Layer, tensors: LayerTensors, machine: _Machine, placement: 
     """Compute a layer over all images, checked against what was recorded where the gate is the trace's."""
     array = machine.accelerator.array
     gate = gate_of(layer, machine.accelerator)
-    accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, overflow.Overflow(array.overflow.value))
+    accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, array.overflow)
     outputs, mask = _values(layer, gate, tensors.activation, accumulator)
     if verify and gate is layer.gate:
         _check_recorded(layer, tensors, outputs, mask, accumulator)

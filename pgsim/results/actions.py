@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -62,11 +62,3 @@ class Actions:
             and component in (None, action.component)
             and (not stimuli or action.stimulus in stimuli)
         )
-
-
-def total_actions(parts: Iterable[Actions]) -> Actions:
-    """Add up many counts."""
-    total: Counter[Action] = Counter()
-    for part in parts:
-        total.update(part.counts)
-    return Actions(dict(total))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, reject, settings
 
 from pgsim.arith.formats import GatePolicy
-from pgsim.arith.overflow import Accumulator, Overflow, dense_layer, gated_layer
+from pgsim.arith.overflow import Accumulator, dense_layer, gated_layer
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import Organisation
 from pgsim.model.clocked import Operands, run_clocked
@@ -32,7 +32,7 @@ def prepare(case: Case) -> tuple[Job, Operands, np.ndarray]:
     gated = gate is not None
     schedule = make_schedule(layer, case.accelerator, widths, len(case.activation), case.traffic, gated=gated)
     array = case.accelerator.array
-    accumulator = Accumulator(array.psum_bits, array.multipliers, Overflow(array.overflow.value))
+    accumulator = Accumulator(array.psum_bits, array.multipliers, array.overflow)
     if gate is None:
         mask = None
         outputs = dense_layer(case.activation, layer.weight, layer.geometry, accumulator, layer.name)

@@ -80,13 +80,16 @@ def read_info(section: Section, images: int) -> dict[str, Any]:
     if not isinstance(info, dict):
         section.refuse("info", "be a mapping")
     where = section.where
-    lists = (("labels", int, "class numbers"), ("predictions", int, "class numbers"), ("samples", int | str, "ids"))
-    for key, kinds, what in lists:
+    number = (int, "class numbers", "be a class number, an integer")
+    lists = {"labels": number, "predictions": number, "samples": (int | str, "ids", "be an id, an integer or text")}
+    for key, (kinds, what, must) in lists.items():
         if key in info:
             values = info[key]
-            whole = isinstance(values, list) and len(values) == images
-            if not whole or any(isinstance(v, bool) or not isinstance(v, kinds) for v in values):
+            if not isinstance(values, list) or len(values) != images:
                 refuse(where, f"info.{key}", f"be a list of {images} {what}", show(values))
+            for position, value in enumerate(values):
+                if isinstance(value, bool) or not isinstance(value, kinds):
+                    refuse(where, f"info.{key}[{position}]", must, show(value))
     if "top1" in info:
         top1 = info["top1"]
         if isinstance(top1, bool) or not isinstance(top1, int | float) or not 0 <= top1 <= 100 or math.isnan(top1):

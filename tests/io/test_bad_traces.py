@@ -83,11 +83,27 @@ CONTENTS: dict[str, tuple[Change, str]] = {
     ),
     "labels bool": (
         lambda p: p.meta["info"].update(labels=[True, 1]),
-        "info.labels must be a list of 2 class numbers, not [True, 1]",
+        "info.labels[0] must be a class number, an integer, not true",
+    ),
+    "labels text": (
+        lambda p: p.meta["info"].update(labels=[1, "cat"]),
+        "info.labels[1] must be a class number, an integer, not 'cat'",
+    ),
+    "labels a mapping": (
+        lambda p: p.meta["info"].update(labels={"0": 1, "1": 1}),
+        "info.labels must be a list of 2 class numbers, not a mapping",
     ),
     "predictions": (
         lambda p: p.meta["info"].update(predictions=[1, 2, 3]),
         "info.predictions must be a list of 2 class numbers, not [1, 2, 3]",
+    ),
+    "prediction missing": (
+        lambda p: p.meta["info"].update(predictions=[None, 1]),
+        "info.predictions[0] must be a class number, an integer, not null",
+    ),
+    "sample a float": (
+        lambda p: p.meta["info"].update(samples=[0, 0.5]),
+        "info.samples[1] must be an id, an integer or text, not 0.5",
     ),
     "samples": (lambda p: p.meta["info"].update(samples="all"), "info.samples must be a list of 2 ids, not 'all'"),
     "top1": (lambda p: p.meta["info"].update(top1=101), "info.top1 must be a percentage from 0 to 100, not 101"),

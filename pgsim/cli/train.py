@@ -41,15 +41,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--threads must be 1 or more, not {args.threads}")
     recipe = parse_recipe(*find_recipe(args.recipe))
     data, out = Path(args.data), Path(args.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out must be a folder that can be written, not {out} ({error.strerror})") from None
     checkpoint = out / f"{recipe.name}.pt"
     if checkpoint.exists() and not args.resume:
         raise InputError(f"{checkpoint} must not exist yet for a new run; continue it with --resume, or move it away")
     if args.resume and not checkpoint.exists():
         raise InputError(f"{checkpoint} must exist for --resume, not be missing")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out must be a folder that can be written, not {out} ({error.strerror})") from None
     loop.prepare_process(args.threads)
     job = loop.Run(recipe, data, out, read_train(data))
     if args.resume:

@@ -203,8 +203,10 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(
 
 
 def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new" / "run"
     with pytest.raises(InputError, match=r"tiny\.pt must exist for --resume, not be missing"):
-        command.run(arguments(folder, tmp_path, resume=True))
+        command.run(arguments(folder, tmp_path, resume=True, out=str(new)))
+    assert not new.parent.exists()
 
 
 def test_the_options_of_the_command(tmp_path: Path) -> None:

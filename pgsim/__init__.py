@@ -9,10 +9,9 @@ The calls are those of pgsim.api, imported when the first of them is used: `impo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it: to import typing takes longer than all the rest
 if TYPE_CHECKING:
     from pgsim.api import (
         comparison_frame,

@@ -13,10 +13,15 @@ _pressed = False
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-    """Remember a Ctrl-C while the block runs. Changes nothing where SIGINT is ignored or handled by someone else."""
+    """Remember a Ctrl-C while the block runs. Changes nothing where SIGINT is ignored or handled by someone else.
+
+    Within another such block it changes nothing either: what was pressed there stays remembered.
+    """
     global _pressed
-    _pressed = False
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not _press:
+        _pressed = False
+    if handler is not signal.default_int_handler:
         yield
         return
     report = sys.unraisablehook

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             with interrupt.remembered():
+                interrupt.check()  # the imports before may have swallowed one
                 code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         except SystemExit as end:  # argparse: --help, --version, a usage error
             code = end.code if isinstance(end.code, int) else 0

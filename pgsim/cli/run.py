@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_places(args: argparse.Namespace) -> None:
-    """Refuse outputs that would overwrite one another or an input."""
+    """Refuse outputs that would overwrite one another or an input, and a timeline that cannot be a .json file."""
     from pgsim.errors import InputError
     from pgsim.io.atomic import check_writable
     from pgsim.io.strict import show_path
@@ -102,6 +102,10 @@ def _check_places(args: argparse.Namespace) -> None:
         taken.add(place)
     if args.timeline is not None:
         check_writable(args.timeline)
+        suffix = os.path.splitext(args.timeline)[1]
+        if suffix != ".json":
+            got = f"{suffix!r}" if suffix else "without a suffix"
+            raise InputError(f"{show_path(args.timeline)}: the timeline must end in .json, not {got}")
 
 
 def _simulate_all(args: argparse.Namespace) -> list[RunResult]:

@@ -20,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="one line for each shipped hardware file")
     show = actions.add_parser("show", help="check a hardware file and show what it resolves to")
     show.add_argument("name", metavar="NAME", help="hardware file, or the name of a shipped one")
-    show.add_argument("--bits", metavar="B/H", help="resolve widths that the file leaves to the trace, as in 3/2")
-    show.add_argument("--yaml", action="store_true", help="print a hardware file with every default written out")
+    form = show.add_mutually_exclusive_group()  # what --yaml prints leaves to the trace what the file does
+    form.add_argument("--bits", metavar="B/H", help="resolve widths that the file leaves to the trace, as in 3/2")
+    form.add_argument("--yaml", action="store_true", help="print a hardware file with every default written out")
     prices = actions.add_parser("prices", help="check an energy table and list its figures with their sources")
     prices.add_argument("name", metavar="NAME", help="energy table, or the name of a shipped one")
     schema = actions.add_parser("schema", help="print the JSON Schema of hardware files")

@@ -109,6 +109,10 @@ def test_prices_lists_figures_with_their_sources(capsys: pytest.CaptureFixture[s
             "did you mean 'predictivenet'?",
         ),
         (["show", "predictivenet", "--bits", "3"], "--bits must be B/H with 0 < H < B <= 16, as in 3/2, not '3'"),
+        (
+            ["show", "predictivenet", "--bits", "3/2", "--yaml"],
+            "argument --yaml: not allowed with argument --bits (see pgsim hw show --help)",
+        ),
         (["show", "predictivenet", "--bits", "2/3"], "--bits must be B/H with 0 < H < B <= 16, as in 3/2, not '2/3'"),
     ],
 )

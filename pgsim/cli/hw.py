@@ -48,6 +48,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from pgsim.cli.hardware_file import naming_file
     from pgsim.io.hardware import accelerator_yaml, load_with_defaults
 
     loaded = load_with_defaults(args.name)
@@ -55,7 +56,9 @@ def _show(args: argparse.Namespace) -> int:
     if args.yaml:
         print(accelerator_yaml(loaded.accelerator), end="")
         return 0
-    for line in [*_settings(loaded), "", *_derived(loaded.accelerator, bits)]:
+    with naming_file(args.name, loaded.accelerator):
+        derived = _derived(loaded.accelerator, bits)
+    for line in [*_settings(loaded), "", *derived]:
         print(line)
     if loaded.accelerator.assumed:
         print("\nassumed")

@@ -109,6 +109,7 @@ def _check_places(args: argparse.Namespace) -> None:
 
 
 def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
+    from pgsim.cli.hardware_file import naming_file
     from pgsim.cli.progress import amounts
     from pgsim.errors import MismatchError, OverflowDetected
     from pgsim.io.energy import load_prices
@@ -117,15 +118,18 @@ def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
     from pgsim.io.trace import load_trace
 
     accelerators = [load_accelerator(name) for name in args.hw]
-    tables = [load_prices(accelerator) for accelerator in accelerators]
+    tables = []
+    for name, accelerator in zip(args.hw, accelerators, strict=True):
+        with naming_file(name, accelerator):
+            tables.append(load_prices(accelerator))
     trace = load_trace(args.file, max_bytes=args.max_bytes)
     from pgsim.model.simulate import Engine, simulate  # numba: after the quick refusals
 
     results = []
     with _timeline(args.timeline, trace) as timeline:
-        for accelerator, table in zip(accelerators, tables, strict=True):
+        for name, accelerator, table in zip(args.hw, accelerators, tables, strict=True):
             observe = timeline.begin(accelerator) if timeline else None
-            with amounts(accelerator.name) as progress:
+            with amounts(accelerator.name) as progress, naming_file(name, accelerator):
                 try:
                     result = simulate(
                         trace,
@@ -137,7 +141,7 @@ def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
                         observe=observe,
                     )
                 except (MismatchError, OverflowDetected) as error:  # the model knows no file
-                    raise type(error)(f"{show_path(args.file)}: {error}") from error
+                    raise type(error)(f"{show_path(args.file)} on {show_path(name)}: {error}") from error
             results.append(result)
     return results
 

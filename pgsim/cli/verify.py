@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,10 @@ def _digest_words(faults: list[str], arrays: int, skipped: bool) -> str:
 
 
 def _recompute(trace: Trace, args: argparse.Namespace, machine: Accelerator | None, shown: str) -> Verification:
+    from pgsim.cli.hardware_file import naming_file
     from pgsim.cli.progress import steps
     from pgsim.errors import InputError
+    from pgsim.io.strict import show_path
     from pgsim.model.inference import ENGINES
     from pgsim.model.simulated import clocked_engine, simulator_engine
     from pgsim.model.verify import verify_trace
@@ -86,9 +89,12 @@ def _recompute(trace: Trace, args: argparse.Namespace, machine: Accelerator | No
     with steps("verify", len(args.layers or trace.layers)) as advance:
         done: Callable[[LayerCheck], None] = lambda check: advance(check.layer)  # noqa: E731 - typed
         try:
-            return verify_trace(trace, engines=engines, layers=args.layers, done=done)
+            with naming_file(args.hw, machine) if machine else contextlib.nullcontext():
+                return verify_trace(trace, engines=engines, layers=args.layers, done=done)
         except InputError as error:  # the model knows no file
-            raise error if str(error).startswith(shown) else InputError(f"{shown}: {error}") from error
+            if str(error).startswith((f"{shown}: ", f"{show_path(args.hw)}: ")):
+                raise
+            raise InputError(f"{shown}: {error}") from error
 
 
 def _machine(args: argparse.Namespace) -> Accelerator:

@@ -178,7 +178,8 @@ def test_a_trace_whose_outputs_are_not_its_own_is_a_mismatch(
     was = int(wrong[1, 2, 3, 4])
     assert captured.out == ""
     assert captured.err.startswith(
-        f"pgsim: error: {path}: layer keep: recorded output[1, 2, 3, 4] must be {was - 1}, not {was} (1 of 512 differ"
+        f"pgsim: error: {path} on predictivenet: layer keep: recorded output[1, 2, 3, 4] must be {was - 1}, not {was} "
+        "(1 of 512 differ"
     )
     assert main(["run", "--hw", "predictivenet", str(path), "--no-verify"]) == 0
 

@@ -204,8 +204,10 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(
 
 def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path) -> None:
     new = tmp_path / "new" / "run"
+    args = arguments(folder, tmp_path, resume=True)
+    args.out = str(new)
     with pytest.raises(InputError, match=r"tiny\.pt must exist for --resume, not be missing"):
-        command.run(arguments(folder, tmp_path, resume=True, out=str(new)))
+        command.run(args)
     assert not new.parent.exists()
 
 

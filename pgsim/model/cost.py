@@ -8,11 +8,11 @@ from pgsim.hw.accelerator import Accelerator, Organisation
 from pgsim.hw.curve import Price
 from pgsim.hw.prices import Action as PricedAction
 from pgsim.hw.prices import Component, EnergyTable
+from pgsim.model.entry import entry_bits
 from pgsim.model.lanes import LaneWidths
 from pgsim.results.actions import Action, ActionKind, Actions
 from pgsim.results.layer import Energy
 
-POSITION_BITS = 16  # of a queue entry, for its area: enough for any feature map of 65536 pixels
 _WORD_ACTIONS = {
     ActionKind.ADD: PricedAction.ADD,
     ActionKind.MULTIPLY: PricedAction.MULTIPLY,
@@ -63,7 +63,7 @@ def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> di
         update = accelerator.update
         update_lanes = update.groups * update.lanes * array.multipliers
         parts["update_array"] = table.lane_area_um2(widths.lsb, array.weight_bits).times(update_lanes)
-        fifo = table.queue_area_um2(array.psum_bits + POSITION_BITS, update.queue_depth)
+        fifo = table.queue_area_um2(entry_bits(array.psum_bits), update.queue_depth)
         parts["queue"] = fifo.times(array.columns)
     for name, buffer in accelerator.memory.buffers.items():
         parts[name] = table.sram_area_um2(buffer.bank_bits).times(buffer.banks)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pgsim.hw.accelerator import Accelerator, DepthwisePort, Organisation
 from pgsim.hw.prices import Stimulus
+from pgsim.model.entry import entry_bits
 from pgsim.model.job import Job, Timing
 from pgsim.model.lanes import LaneWidths
 from pgsim.model.residency import Placement, plane_bits
@@ -54,9 +55,10 @@ def lane_actions(
     total = lanes * timing.cycles
     stimulus = Stimulus.MSB if gated else Stimulus.DENSE
     if org is Organisation.GATED_FUSED and not gated:
-        # Both parts work as one multiplier of h + l bits.
-        add("array", widths.msb + widths.lsb, Stimulus.DENSE, predict)
-        add("array", widths.msb + widths.lsb, idle, total - predict)
+        # Both parts work on a code at once, each on its bits: two lanes, as there are in the area.
+        for component, bits in (("array", widths.msb), ("update_array", widths.lsb)):
+            add(component, bits, Stimulus.DENSE, predict)
+            add(component, bits, idle, total - predict)
         return counts, predict, predict
     add("array", widths.msb, stimulus, predict)
     if org is Organisation.TWO_PASS and gated:
@@ -189,7 +191,7 @@ def output_actions(layer: Layer, accelerator: Accelerator, images: int, updated:
         if org is Organisation.GATED_FUSED:
             counts[Action(ActionKind.REGISTER_WRITE, "array", psum)] += outputs  # hand-over to the LSB parts
         if org is Organisation.DECOUPLED:
-            entry = psum + max(1, (layer.geometry.out_pixels - 1).bit_length())
+            entry = entry_bits(psum, layer.geometry.out_pixels)
             counts[Action(ActionKind.FIFO_PUSH, "queue", entry)] += updated
             counts[Action(ActionKind.FIFO_POP, "queue", entry)] += updated
     width, elements = psum, outputs

@@ -141,7 +141,7 @@ def test_a_decoupled_gated_layer_counts_each_plane_and_each_update() -> None:
     assert mac["update_array/gated"] == 16 * cycles - 144
     assert actions.count(ActionKind.SRAM_READ, "activation") == TAPS_INSIDE * 4 * 2  # words of 4 channels x 2 bits
     assert actions.counts[Action(ActionKind.COMPARE, "comparator", 32)] == 64
-    entry = 32 + 4  # psum and one of 16 pixels
+    entry = 32 + 4 + 1  # psum, one of 16 pixels, and which of two segments
     assert actions.counts[Action(ActionKind.FIFO_PUSH, "queue", entry)] == 4
     assert actions.counts[Action(ActionKind.FIFO_POP, "queue", entry)] == 4
     # 4 tiles of 4 columns x 9 steps, one launch of 9 steps, words of 4 x 8 bits; 4 thresholds of 33 bits.
@@ -170,6 +170,18 @@ def test_gated_fused_takes_one_tile_time_a_tile() -> None:
     assert cycles == cycles_many  # energy only: no cycles saved
     assert (update_few, update_many) == (0, 2304)
     assert few.count(ActionKind.SRAM_READ) == many.count(ActionKind.SRAM_READ)
+
+
+def test_both_parts_of_a_fused_pe_work_on_a_layer_without_a_gate() -> None:
+    actions, busy, update_busy, cycles = counted(Organisation.GATED_FUSED, 2, None)
+    lanes = 4 * 4 * 4
+    assert busy == update_busy == 2304  # 3-bit codes on lanes of 2 and 1 bits: one pass
+    assert {a: n for a, n in actions.counts.items() if a.kind is ActionKind.MAC} == {
+        Action(ActionKind.MAC, "array", 2, 8, Stimulus.DENSE): 2304,
+        Action(ActionKind.MAC, "array", 2, 8, Stimulus.GATED): lanes * cycles - 2304,
+        Action(ActionKind.MAC, "update_array", 1, 8, Stimulus.DENSE): 2304,
+        Action(ActionKind.MAC, "update_array", 1, 8, Stimulus.GATED): lanes * cycles - 2304,
+    }
 
 
 @pytest.mark.parametrize("organisation", [Organisation.DENSE, Organisation.DECOUPLED])

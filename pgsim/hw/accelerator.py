@@ -97,15 +97,26 @@ class UpdateArray:
 
 @dataclass(frozen=True)
 class Buffer:
-    """An on-chip SRAM of `size_bits`, in `banks` banks of equal size. The Memory that holds it checks it."""
+    """An on-chip SRAM of `size_bits`, in `banks` banks of equal size. The Memory that holds it checks it.
+
+    A bank serves `ports` words a cycle to readers: it is there `ports` times over, each copy with one port. One read of
+    the weight buffer gives a column its weights of `row_steps` reduction steps, which the reader keeps.
+    """
 
     size_bits: int
     banks: int = 1
+    ports: int = 1
+    row_steps: int = 1
 
     @property
     def bank_bits(self) -> int:
         """Size of one bank."""
         return self.size_bits // self.banks
+
+    @property
+    def arrays(self) -> int:
+        """SRAM arrays of one bank's size that the buffer is made of: a copy of every bank for each read port."""
+        return self.banks * self.ports
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,10 @@ class Memory:
         for name, buffer in self.buffers.items():
             check_range(f"memory.{name}.size", buffer.size_bits)
             check_range(f"memory.{name}.banks", buffer.banks)
+            if name != "output":
+                check_range(f"memory.{name}.ports", buffer.ports)
+            if name == "weight":
+                check_range("memory.weight.row_steps", buffer.row_steps)
             if buffer.size_bits % buffer.banks:
                 problem = f"must be a multiple of its {buffer.banks} banks, not {buffer.size_bits} bit"
                 raise FieldError(f"memory.{name}.size", problem)
@@ -191,6 +206,9 @@ class Accelerator:
                 raise FieldError(key, f"must be left out for organisation {organisation}; only decoupled has it")
         if self.cooperative and not decoupled:
             raise FieldError("cooperative", f"must be false for organisation {organisation}; only decoupled has it")
+        if self.organisation is Organisation.GATED_FUSED and self.memory.weight.ports % 2:
+            problem = f"must be even for organisation {organisation}, whose two parts read side by side"
+            raise FieldError("memory.weight.ports", f"{problem}, not {self.memory.weight.ports}")
         if self.organisation is Organisation.DENSE and self.gate is not GateSource.TRACE:
             raise FieldError("gate", f"must be trace for organisation dense, which has no gate, not {self.gate.value}")
         if self.update is not None:

@@ -49,6 +49,7 @@ MAX_LANES = 1 << 20  # multipliers of one array; far beyond any chip that the mo
 
 SIZE = Range(1, GIB_BITS, "bit")
 BANKS = Range(1, 1024)
+PORTS = Range(1, 8)
 
 RANGES: dict[str, Range] = {
     "clock": Range(0.001, 20_000, "MHz", whole=False),
@@ -66,10 +67,14 @@ RANGES: dict[str, Range] = {
     "update_array.queue_depth": Range(1, 65_536),
     "memory.activation.size": SIZE,
     "memory.activation.banks": BANKS,
+    "memory.activation.ports": PORTS,
     "memory.activation_lsb.size": SIZE,
     "memory.activation_lsb.banks": BANKS,
+    "memory.activation_lsb.ports": PORTS,
     "memory.weight.size": SIZE,
     "memory.weight.banks": BANKS,
+    "memory.weight.ports": PORTS,
+    "memory.weight.row_steps": Range(1, 16),
     "memory.output.size": SIZE,
     "memory.output.banks": BANKS,
     "memory.off_chip.width": Range(1, 65_536, "bit"),

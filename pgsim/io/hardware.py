@@ -93,7 +93,7 @@ def _accelerator(values: dict[str, Any], path: Path) -> Accelerator:
 
 
 def _buffer(values: dict[str, Any]) -> Buffer:
-    return Buffer(size_bits=values["size"], banks=values["banks"])
+    return Buffer(values["size"], values["banks"], values.get("ports", 1), values.get("row_steps", 1))
 
 
 def _energy_table(name: str, path: Path) -> str:
@@ -106,7 +106,9 @@ def file_values(accelerator: Accelerator) -> dict[str, Any]:
     """Return the plain values of the hardware file that would load as `accelerator`, every default written out."""
     array, update, memory = accelerator.array, accelerator.update, accelerator.memory
     off_chip = memory.off_chip
-    buffers = {name: {"size": b.size_bits, "banks": b.banks} for name, b in memory.buffers.items()}
+    buffers = {name: {"size": b.size_bits, "banks": b.banks, "ports": b.ports} for name, b in memory.buffers.items()}
+    del buffers["output"]["ports"]  # nothing waits for it
+    buffers["weight"]["row_steps"] = memory.weight.row_steps
     values = {
         FORMAT_KEY: FORMAT_VERSION,
         "name": accelerator.name,

@@ -27,16 +27,17 @@ def _size(key: str) -> Quantity:
 
 def _buffer(name: str, about: str, absent: bool = False) -> Key:
     path = f"memory.{name}"
-    keys = (
+    keys = [
         Key("size", _size(f"{path}.size"), "size of the whole buffer, as in 32 KiB"),
-        Key(
-            "banks",
-            _number(f"{path}.banks"),
-            "banks of equal size; only those of the LSB plane limit reads, one word a bank and cycle",
-            default=1,
-        ),
-    )
-    return Key(name, Mapping(keys), about, absent=absent)
+        Key("banks", _number(f"{path}.banks"), "banks of equal size", default=1),
+    ]
+    if name != "output":
+        about_ports = "words that a bank serves a cycle; each port is a copy of the bank, in area too"
+        keys.append(Key("ports", _number(f"{path}.ports"), about_ports, default=1))
+    if name == "weight":
+        about_rows = "reduction steps whose weights one read gives; readers keep them in registers"
+        keys.append(Key("row_steps", _number(f"{path}.row_steps"), about_rows, default=1))
+    return Key(name, Mapping(tuple(keys)), about, absent=absent)
 
 
 TECHNOLOGY = Mapping(

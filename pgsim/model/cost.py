@@ -33,7 +33,8 @@ def price_of(action: Action, accelerator: Accelerator, table: EnergyTable) -> Pr
     if action.kind is ActionKind.SRAM_READ:
         return table.sram_read_pj_per_bit(accelerator.memory.buffers[action.component].bank_bits)
     if action.kind is ActionKind.SRAM_WRITE:
-        return table.sram_write_pj_per_bit(accelerator.memory.buffers[action.component].bank_bits)
+        buffer = accelerator.memory.buffers[action.component]
+        return table.sram_write_pj_per_bit(buffer.bank_bits).times(buffer.ports)  # into every copy
     return table.action_pj(_WORD_ACTIONS[action.kind], action.bits)
 
 
@@ -65,8 +66,12 @@ def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> di
         parts["update_array"] = table.lane_area_um2(widths.lsb, array.weight_bits).times(update_lanes)
         fifo = table.queue_area_um2(entry_bits(array.psum_bits), update.queue_depth)
         parts["queue"] = fifo.times(array.columns)
+    if accelerator.memory.weight.row_steps > 1:
+        readers = array.columns + (accelerator.update.groups if accelerator.update else 0)
+        kept = (accelerator.memory.weight.row_steps - 1) * array.multipliers * readers
+        parts["weight_register"] = table.area_um2(Component.REGISTER, array.weight_bits).times(kept)
     for name, buffer in accelerator.memory.buffers.items():
-        parts[name] = table.sram_area_um2(buffer.bank_bits).times(buffer.banks)
+        parts[name] = table.sram_area_um2(buffer.bank_bits).times(buffer.arrays)
     return parts
 
 
@@ -88,7 +93,7 @@ def energy(
     buffers = accelerator.memory.buffers
     for name, part in areas.items():
         if name in buffers:
-            power = table.sram_leakage_mw(buffers[name].bank_bits).times(buffers[name].banks)
+            power = table.sram_leakage_mw(buffers[name].bank_bits).times(buffers[name].arrays)
         else:
             power = table.logic_leakage_mw(part.value)
         leakage[name] = power.value * nanoseconds  # 1 mW x 1 ns = 1 pJ

@@ -101,8 +101,11 @@ def memory_actions(
     on_pe_array = timing.tile_on_lsb == 0
     tile_segment = schedule.tile_segment[on_pe_array]
     words = _window_words(layer, schedule, on_pe_array, own_ports)
-    weight_words = int((schedule.segment_columns * schedule.segment_steps)[tile_segment].sum())
-    update_weight_words = len(timing.launches) * schedule.steps
+    row = accelerator.memory.weight.row_steps
+    last_step = schedule.segment_first_step + schedule.segment_steps - 1
+    rows = last_step // row - schedule.segment_first_step // row + 1
+    weight_words = int((schedule.segment_columns * rows)[tile_segment].sum()) * row
+    update_weight_words = timing.weight_rows_read * row
     n, weight_bits = array.multipliers, layer.weight_format.storage_bits
     counts: Counts = Counter()
 
@@ -115,7 +118,7 @@ def memory_actions(
             add(ActionKind.SRAM_READ, "activation_lsb", words * n * low)
         add(ActionKind.SRAM_READ, "activation_lsb", timing.lsb_words_read * n * low)
         if not gated:  # a cooperative LSB array reads whole codes
-            add(ActionKind.SRAM_READ, "activation", timing.lsb_words_read * n * high)
+            add(ActionKind.SRAM_READ, "activation", timing.msb_words_read * n * high)
     elif gated:  # two_pass and gated_fused read each plane in a stream of its own, the second whatever the mask says
         sign = layer.act.storage_bits - layer.act.bits  # in both streams
         add(ActionKind.SRAM_READ, "activation", words * n * (layer.act.storage_bits + sign))
@@ -123,6 +126,9 @@ def memory_actions(
     else:
         add(ActionKind.SRAM_READ, "activation", words * n * layer.act.storage_bits)
     add(ActionKind.SRAM_READ, "weight", (weight_words + update_weight_words) * n * weight_bits)
+    if row > 1:  # kept for the steps to come; a lane's own operand register is in its price
+        kept = Action(ActionKind.REGISTER_WRITE, "weight_register", weight_bits)
+        counts[kept] += (weight_words + update_weight_words) * n
     if gated:
         add(ActionKind.SRAM_READ, "weight", int(schedule.segment_columns.sum()) * (array.psum_bits + 1))  # thresholds
 

@@ -17,10 +17,11 @@ _FREE, _RUN, _RETURN = 0, 1, 2
 _BUSY, _TAIL, _QUEUE_FULL = int(ArrayCause.BUSY), int(ArrayCause.TAIL), int(ArrayCause.QUEUE_FULL)
 _OUTPUT_PORT, _DRAIN = int(ArrayCause.OUTPUT_PORT), int(ArrayCause.DRAIN)
 _UPDATE_WAIT, _OFF_CHIP = int(ArrayCause.UPDATE_WAIT), int(ArrayCause.OFF_CHIP)
-_K_SPLIT = int(ArrayCause.K_SPLIT)
+_K_SPLIT, _A_CONFLICT = int(ArrayCause.K_SPLIT), int(ArrayCause.BANK_CONFLICT)
+_RECURRENCE = int(ArrayCause.RECURRENCE)
 _G_POP, _G_BUSY, _G_CONFLICT = int(GroupCause.POP), int(GroupCause.BUSY), int(GroupCause.BANK_CONFLICT)
 _G_RETURN, _G_PORT, _G_PARTIAL = int(GroupCause.RETURN), int(GroupCause.PORT_WAIT), int(GroupCause.PARTIAL)
-_G_STARVED, _G_TAIL = int(GroupCause.STARVED), int(GroupCause.TAIL)
+_G_STARVED, _G_TAIL, _G_WEIGHT = int(GroupCause.STARVED), int(GroupCause.TAIL), int(GroupCause.WEIGHT_PORT)
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -42,18 +43,19 @@ def run_fast(job: Job) -> Timing:
     launches, pushes = np.empty((most_launches, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
     tile_on_lsb = np.zeros(s.tiles, dtype=np.int64)
     pixel_y, pixel_x, step_y, step_x, step_word = _window_tables(job)
-    bank_of = np.arange(g.in_height * g.in_width, dtype=np.int64) % job.banks
-    sizes = (job.columns, job.groups if job.uses_groups else 0, job.lanes, job.queue_depth, job.banks)
+    sizes = (job.columns, job.groups if job.uses_groups else 0, job.lanes, job.queue_depth)
+    ports = tuple((p.banks, p.ports) for p in (job.activation, job.lsb, job.weight))
     counters, array_log = _run(
-        mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, job.second_cycles,
-        s.steps, s.words, s.passes.update, sizes, g.in_height, g.in_width, g.group_out_channels,
-        pixel_y, pixel_x, step_y, step_x, step_word, bank_of, job.channel_bits, job.channel_latency,
+        mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, np.array(job.phases, dtype=np.int64),
+        job.second_cycles, s.steps, s.words, s.passes.update, sizes, ports, g.in_height, g.in_width,
+        g.group_out_channels, pixel_y, pixel_x, step_y, step_x, step_word, s.tile_window, s.window_reads,
+        job.row_steps, job.channel_bits, job.channel_latency, s.segment_follows, s.segment_steps,
         s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles,
         s.segment_pixels, s.segment_first_step, s.segment_read_bits, s.segment_write_bits,
         s.tile_segment, s.tile_first_pixel, s.tile_pixels,
         array_causes, group_causes, histogram, tile_start, tile_transfer, tile_on_lsb, segment_done, launches, pushes,
     )  # fmt: skip
-    cycles, words, second_busy, read_cycles, write_cycles, launched = (int(value) for value in counters)
+    cycles, high_words, low_words, rows, second_busy, read_cycles, write_cycles, launched = map(int, counters)
     if not job.uses_groups:
         group_causes[GroupCause.NOT_GATED] = job.groups * cycles
     if not gated:
@@ -63,7 +65,9 @@ def run_fast(job: Job) -> Timing:
         array_causes=array_causes,
         group_causes=group_causes,
         queue_histogram=histogram,
-        lsb_words_read=words,
+        msb_words_read=high_words,
+        lsb_words_read=low_words,
+        weight_rows_read=rows,
         second_busy=second_busy,
         channel_read_cycles=read_cycles,
         channel_write_cycles=write_cycles,
@@ -98,11 +102,67 @@ def _log(array_log, logged, cycle, cause):  # type: ignore[no-untyped-def]
     return array_log, logged + 1
 
 
+@njit(cache=True)
+def _log_tile(array_log, logged, cycle, last_cause, fetch, phases, reads, first_tap, taps, words):  # type: ignore[no-untyped-def]
+    """Log a tile from its first cycle to its last: it fetches, and then waits for words and works, step by step."""
+    if fetch > 0:
+        if last_cause != _K_SPLIT:
+            array_log, logged = _log(array_log, logged, cycle, _K_SPLIT)
+        last_cause = _K_SPLIT
+        cycle += fetch
+    for passes in phases:
+        for tap in range(first_tap, first_tap + taps):
+            if reads[tap] == 1 and last_cause == _BUSY:
+                cycle += words * passes
+                continue
+            for _ in range(words):
+                if reads[tap] > 1:
+                    if last_cause != _A_CONFLICT:
+                        array_log, logged = _log(array_log, logged, cycle, _A_CONFLICT)
+                    last_cause = _A_CONFLICT
+                    cycle += reads[tap] - 1
+                if last_cause != _BUSY:
+                    array_log, logged = _log(array_log, logged, cycle, _BUSY)
+                last_cause = _BUSY
+                cycle += passes
+    return array_log, logged
+
+
+@njit(cache=True)
+def _empty_cause(next_tile, tile_segment, on_chip_at, is_done, follows, cycle):  # type: ignore[no-untyped-def]
+    """Why the PE array is empty."""
+    if next_tile == len(tile_segment):
+        return _TAIL
+    segment = tile_segment[next_tile]
+    if segment >= 2 and not is_done[segment - 2]:
+        return _UPDATE_WAIT
+    if follows[segment] and not is_done[segment - 1]:
+        return _RECURRENCE
+    return _K_SPLIT if on_chip_at[segment] <= cycle else _OFF_CHIP
+
+
+@njit(cache=True)
+def _read(served_at, served, words, ports, bank, word, cycle):  # type: ignore[no-untyped-def]
+    """Ask a bank for a word: 0 refused, 1 shared with another reader of this cycle, 2 read."""
+    if served_at[bank] != cycle:
+        served_at[bank], served[bank], words[bank, 0] = cycle, 1, word
+        return 2
+    for port in range(served[bank]):
+        if words[bank, port] == word:
+            return 1
+    if served[bank] == ports:
+        return 0
+    words[bank, served[bank]] = word
+    served[bank] += 1
+    return 2
+
+
 @njit(cache=True, error_model="numpy")
 def _run(  # type: ignore[no-untyped-def]
-    mask, gated, cooperative, tile_cycles, tile_fetch, second_cycles,
-    steps, words, update_passes, sizes, height, width, group_out_channels,
-    pixel_y, pixel_x, step_y, step_x, step_word, bank_of, channel_bits, channel_latency,
+    mask, gated, cooperative, tile_cycles, tile_fetch, phases,
+    second_cycles, steps, words, update_passes, sizes, ports, height, width,
+    group_out_channels, pixel_y, pixel_x, step_y, step_x, step_word, tile_window, window_reads,
+    row_steps, channel_bits, channel_latency, follows, segment_steps,
     segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles,
     segment_pixels, segment_first_step, segment_read_bits, segment_write_bits,
     tile_segment, tile_first_pixel, tile_pixels,
@@ -114,7 +174,10 @@ def _run(  # type: ignore[no-untyped-def]
     the top of the loop all state is that of the start of `cycle`. The order of groups, lanes and columns is the
     contract's.
     """
-    columns, groups, lanes, depth, banks = sizes
+    columns, groups, lanes, depth = sizes
+    (high_banks, high_ports), (low_banks, low_ports), (weight_banks, weight_ports) = ports
+    weight_banks = min(weight_banks, columns)  # that the columns lie in
+    has_second = second_cycles[0] > 0
     segments, tiles = len(segment_image), len(tile_segment)
 
     outputs_left = segment_columns * segment_pixels
@@ -146,6 +209,7 @@ def _run(  # type: ignore[no-untyped-def]
     port_claimed = np.full(columns, -1, dtype=np.int64)  # cycle of the last claim by a returning update
 
     array_tile, array_spent = -1, 0
+    array_step = step_at = next_step_at = 0  # of the tile on the array: its step, the step's first cycle, the next one's
     second_tile, second_spent = -1, 0
     next_tile = 0
 
@@ -160,15 +224,23 @@ def _run(  # type: ignore[no-untyped-def]
     group_word = np.zeros(groups, dtype=np.int64)  # first word of the input channels, counted through all images
     lane_y = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
     lane_x = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
-    lane_has_word = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
+    lane_has_low = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
+    lane_has_high = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
+    group_has_weights = np.zeros(groups, dtype=np.bool_)
     free_before = np.zeros(groups, dtype=np.bool_)
-    bank_cycle = np.full(banks, -1, dtype=np.int64)
-    bank_word = np.zeros(banks, dtype=np.int64)  # the word that a bank serves in the cycle of `bank_cycle`
+    # What each bank serves in the cycle of its `..._at`, and how many words that is.
+    high_at, high_served = np.full(high_banks, -1, dtype=np.int64), np.zeros(high_banks, dtype=np.int64)
+    high_words = np.zeros((high_banks, high_ports), dtype=np.int64)
+    low_at, low_served = np.full(low_banks, -1, dtype=np.int64), np.zeros(low_banks, dtype=np.int64)
+    low_words = np.zeros((low_banks, low_ports), dtype=np.int64)
+    weight_at, weight_served = np.full(weight_banks, -1, dtype=np.int64), np.zeros(weight_banks, dtype=np.int64)
+    weight_rows = np.zeros((weight_banks, weight_ports), dtype=np.int64)
+    rank_at, rank = np.full(high_banks + low_banks, -1, dtype=np.int64), np.zeros(high_banks + low_banks, dtype=np.int64)
     layer_words = words * (1 + segment_first_channel[-1] // group_out_channels + columns)  # more than an image has
     last_served, last_pop = columns - 1, -1
     launched = pushed = 0
     array_log, logged, last_cause = np.empty((256, 2), dtype=np.int64), 0, -1
-    words_read = second_busy = read_cycles = write_cycles = 0
+    high_read = low_read = weight_read = second_busy = read_cycles = write_cycles = 0
 
     cycle = 0
     while True:
@@ -194,6 +266,8 @@ def _run(  # type: ignore[no-untyped-def]
         reads_wait = False
         while next_read < segments:
             if next_read >= 2 and not is_retired[next_read - 2]:
+                break
+            if follows[next_read] and not is_done[next_read - 1]:
                 break
             if segment_read_bits[next_read] == 0:
                 on_chip_at[next_read] = cycle
@@ -295,7 +369,8 @@ def _run(  # type: ignore[no-untyped-def]
                     queued -= run
                     last_served, last_pop = chosen, cycle
                 for lane in range(run):
-                    lane_has_word[group, lane] = False
+                    lane_has_low[group, lane] = lane_has_high[group, lane] = False
+                group_has_weights[group] = False
                 channel_group = (segment_first_channel[segment] + chosen) // group_out_channels
                 group_word[group] = segment_image[segment] * layer_words + channel_group * words
                 group_state[group] = _RUN
@@ -313,58 +388,28 @@ def _run(  # type: ignore[no-untyped-def]
                 launched += 1
                 group_causes[_G_POP] += 1
 
-            # Rule 4: groups that were running or returning
+            # Rule 4: groups that return results
+            running = 0
             for group in range(groups):
                 if free_before[group]:
                     continue
-                column = group_column[group]
-                if group_state[group] == _RETURN:
-                    if port_claimed[column] == cycle:
-                        group_causes[_G_PORT] += 1
-                        continue
-                    port_claimed[column] = cycle
-                    segment = group_segment[group]
-                    outputs_left[segment] -= 1
-                    if outputs_left[segment] == 0:
-                        segment_done[segment] = cycle
-                    group_returned[group] += 1
-                    if group_returned[group] == group_entries[group]:
-                        group_state[group] = _FREE
-                        launches[group_launch[group], 5] = cycle
-                    group_causes[_G_RETURN] += 1
+                if group_state[group] == _RUN:
+                    running += 1
                     continue
-                if group_pass[group] == 0:
-                    step = group_step[group]
-                    tap_y, tap_x = step_y[step], step_x[step]
-                    word = group_word[group] + step_word[step]
-                    all_there = True
-                    for lane in range(group_entries[group]):
-                        if lane_has_word[group, lane]:
-                            continue
-                        y, x = lane_y[group, lane] + tap_y, lane_x[group, lane] + tap_x
-                        if 0 <= y < height and 0 <= x < width:
-                            pixel = y * width + x
-                            bank = bank_of[pixel]
-                            wanted = word * (height * width) + pixel
-                            if bank_cycle[bank] != cycle:
-                                bank_cycle[bank], bank_word[bank] = cycle, wanted
-                                words_read += 1
-                            elif bank_word[bank] != wanted:
-                                all_there = False
-                                continue
-                        lane_has_word[group, lane] = True
-                    if not all_there:
-                        group_causes[_G_CONFLICT] += 1
-                        continue
-                group_causes[_G_BUSY] += 1
-                group_pass[group] += 1
-                if group_pass[group] == update_passes:
-                    group_pass[group] = 0
-                    group_step[group] += 1
-                    for lane in range(group_entries[group]):
-                        lane_has_word[group, lane] = False
-                    if group_step[group] == steps:
-                        group_state[group] = _RETURN
+                column = group_column[group]
+                if port_claimed[column] == cycle:
+                    group_causes[_G_PORT] += 1
+                    continue
+                port_claimed[column] = cycle
+                segment = group_segment[group]
+                outputs_left[segment] -= 1
+                if outputs_left[segment] == 0:
+                    segment_done[segment] = cycle
+                group_returned[group] += 1
+                if group_returned[group] == group_entries[group]:
+                    group_state[group] = _FREE
+                    launches[group_launch[group], 5] = cycle
+                group_causes[_G_RETURN] += 1
 
         # Rule 5: drain
         refused = _DRAIN
@@ -416,12 +461,12 @@ def _run(  # type: ignore[no-untyped-def]
                         segment_done[segment] = cycle
 
         # Rule 6: the PE array
-        if second_tile >= 0 and second_spent == second_cycles and shadow_columns == 0:
+        if second_tile >= 0 and second_spent == second_cycles[second_tile] and shadow_columns == 0:
             shadow_tile, shadow_columns = second_tile, segment_columns[tile_segment[second_tile]]
             shadow_next[:] = 0
             second_tile = -1
         if array_tile >= 0 and array_spent == tile_cycles[array_tile]:
-            if second_cycles > 0:
+            if has_second:
                 if second_tile < 0:
                     second_tile, second_spent = array_tile, 0
                     tile_transfer[array_tile] = cycle
@@ -431,7 +476,7 @@ def _run(  # type: ignore[no-untyped-def]
                 shadow_next[:] = 0
                 tile_transfer[array_tile] = cycle
                 array_tile = -1
-        if second_tile >= 0 and second_spent < second_cycles:
+        if second_tile >= 0 and second_spent < second_cycles[second_tile]:
             second_spent += 1
             second_busy += 1
         if array_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] <= cycle:
@@ -440,22 +485,115 @@ def _run(  # type: ignore[no-untyped-def]
                 array_tile, array_spent = next_tile, 0
                 tile_start[next_tile] = cycle
                 next_tile += 1
-        if array_tile >= 0 and array_spent < tile_cycles[array_tile]:
-            cause = _BUSY if array_spent >= tile_fetch[array_tile] else _K_SPLIT
+                # Nothing interrupts a tile: its cycles are counted and logged now.
+                fetch, first_tap = tile_fetch[array_tile], segment_first_step[segment] // words
+                worked = segment_steps[segment] * phases.sum()
+                array_causes[_K_SPLIT] += fetch
+                array_causes[_BUSY] += worked
+                array_causes[_A_CONFLICT] += tile_cycles[array_tile] - fetch - worked
+                reads = window_reads[tile_window[array_tile]]
+                array_log, logged = _log_tile(
+                    array_log, logged, cycle, last_cause, fetch, phases, reads, first_tap,
+                    segment_steps[segment] // words, words,
+                )  # fmt: skip
+                last_cause = _BUSY
+                array_step, step_at, next_step_at = 0, cycle, cycle + reads[0] - 1 + phases[0]
+        works = array_tile >= 0 and array_spent < tile_cycles[array_tile]
+        if works:
             array_spent += 1
-        elif array_tile >= 0:
-            cause = refused
-        elif next_tile == tiles:
-            cause = _TAIL
         else:
-            segment = tile_segment[next_tile]
-            cause = _K_SPLIT if on_chip_at[segment] <= cycle else _OFF_CHIP
-            if segment >= 2 and not is_done[segment - 2]:
-                cause = _UPDATE_WAIT
-        array_causes[cause] += 1
-        if cause != last_cause:
-            array_log, logged = _log(array_log, logged, cycle, cause)
-            last_cause = cause
+            cause = refused
+            if array_tile < 0:
+                cause = _empty_cause(next_tile, tile_segment, on_chip_at, is_done, follows, cycle)
+            array_causes[cause] += 1
+            if cause != last_cause:
+                array_log, logged = _log(array_log, logged, cycle, cause)
+                last_cause = cause
+
+        # Rule 7: groups that run; the PE array has read before them
+        if (gated or cooperative) and running > 0:
+            array_row, array_banks = -1, 0
+            if works:
+                segment, window = tile_segment[array_tile], tile_window[array_tile]
+                while next_step_at <= cycle:
+                    array_step, step_at = array_step + 1, next_step_at
+                    next_step_at += window_reads[window, array_step // words] - 1 + phases[0]
+                if cycle == step_at and array_step % row_steps == 0:
+                    array_row = segment_first_channel[segment] * steps + array_step // row_steps
+                    array_banks = min(segment_columns[segment], weight_banks)
+                if cooperative and cycle - step_at < window_reads[window, array_step // words]:
+                    channel_group = segment_first_channel[segment] // group_out_channels
+                    word = segment_image[segment] * layer_words + channel_group * words + step_word[array_step]
+                    for offset in range(tile_pixels[array_tile]):
+                        pixel = tile_first_pixel[array_tile] + offset
+                        y, x = pixel_y[pixel] + step_y[array_step], pixel_x[pixel] + step_x[array_step]
+                        if not (0 <= y < height and 0 <= x < width):
+                            continue
+                        pixel = y * width + x
+                        high, low = pixel % high_banks, pixel % low_banks
+                        for place in (high, high_banks + low):
+                            if rank_at[place] != cycle:
+                                rank_at[place], rank[place] = cycle, 0
+                            rank[place] += 1
+                        wanted = word * (height * width) + pixel
+                        if (rank[high] - 1) // high_ports == cycle - step_at:
+                            _read(high_at, high_served, high_words, high_ports, high, wanted, cycle)
+                        if (rank[high_banks + low] - 1) // low_ports == cycle - step_at:
+                            _read(low_at, low_served, low_words, low_ports, low, wanted, cycle)
+            for group in range(groups):
+                if free_before[group] or group_state[group] != _RUN:
+                    continue
+                if group_pass[group] == 0:
+                    step = group_step[group]
+                    tap_y, tap_x = step_y[step], step_x[step]
+                    word = group_word[group] + step_word[step]
+                    all_there = True
+                    for lane in range(group_entries[group]):
+                        if lane_has_low[group, lane] and lane_has_high[group, lane]:
+                            continue
+                        y, x = lane_y[group, lane] + tap_y, lane_x[group, lane] + tap_x
+                        if not (0 <= y < height and 0 <= x < width):
+                            lane_has_low[group, lane] = lane_has_high[group, lane] = True
+                            continue
+                        pixel = y * width + x
+                        wanted = word * (height * width) + pixel
+                        if not lane_has_low[group, lane]:
+                            got = _read(low_at, low_served, low_words, low_ports, pixel % low_banks, wanted, cycle)
+                            low_read += got == 2
+                            lane_has_low[group, lane] = got > 0
+                        if gated:
+                            lane_has_high[group, lane] = True
+                        elif not lane_has_high[group, lane]:
+                            got = _read(high_at, high_served, high_words, high_ports, pixel % high_banks, wanted, cycle)
+                            high_read += got == 2
+                            lane_has_high[group, lane] = got > 0
+                        all_there &= lane_has_low[group, lane] and lane_has_high[group, lane]
+                    if step % row_steps > 0:
+                        group_has_weights[group] = True
+                    elif not group_has_weights[group]:
+                        bank = group_column[group] % weight_banks
+                        if weight_at[bank] != cycle and bank < array_banks:
+                            weight_at[bank], weight_served[bank], weight_rows[bank, 0] = cycle, 1, array_row
+                        row = segment_first_channel[group_segment[group]] * steps + step // row_steps
+                        got = _read(weight_at, weight_served, weight_rows, weight_ports, bank, row, cycle)
+                        weight_read += got == 2
+                        group_has_weights[group] = got > 0
+                    if not all_there:
+                        group_causes[_G_CONFLICT] += 1
+                        continue
+                    if not group_has_weights[group]:
+                        group_causes[_G_WEIGHT] += 1
+                        continue
+                group_causes[_G_BUSY] += 1
+                group_pass[group] += 1
+                if group_pass[group] == update_passes:
+                    group_pass[group] = 0
+                    group_step[group] += 1
+                    for lane in range(group_entries[group]):
+                        lane_has_low[group, lane] = lane_has_high[group, lane] = False
+                    group_has_weights[group] = False
+                    if group_step[group] == steps:
+                        group_state[group] = _RETURN
         cycle += 1
 
         # Skip the cycles up to the next event
@@ -466,11 +604,9 @@ def _run(  # type: ignore[no-untyped-def]
         until = _NEVER  # first cycle that has to be simulated in full
         if free_at >= cycle:
             until = free_at
-        if array_tile >= 0 and array_spent < tile_fetch[array_tile]:
-            until = min(until, cycle + tile_fetch[array_tile] - array_spent)
-        elif array_tile >= 0 and array_spent < tile_cycles[array_tile]:
+        if array_tile >= 0 and array_spent < tile_cycles[array_tile]:
             until = min(until, cycle + tile_cycles[array_tile] - array_spent)
-        elif array_tile >= 0 and second_tile < 0 and (shadow_columns == 0 or second_cycles > 0):
+        elif array_tile >= 0 and second_tile < 0 and (shadow_columns == 0 or has_second):
             until = cycle  # full, and free to move on
         elif array_tile < 0 and next_tile < tiles and on_chip_at[tile_segment[next_tile]] > cycle:
             until = min(until, on_chip_at[tile_segment[next_tile]])
@@ -481,7 +617,7 @@ def _run(  # type: ignore[no-untyped-def]
         if cooperative and next_tile < tiles and on_chip_at[tile_segment[next_tile]] >= cycle:
             until = min(until, on_chip_at[tile_segment[next_tile]])  # the LSB array may take it
         if second_tile >= 0:
-            until = min(until, cycle + second_cycles - second_spent)
+            until = min(until, cycle + second_cycles[second_tile] - second_spent)
         if shadow_columns > 0:
             until = min(until, cycle + tile_pixels[shadow_tile] - shadow_next[0] - 1)
         for segment in range(first_live, min(first_live + 3, segments)):
@@ -491,22 +627,16 @@ def _run(  # type: ignore[no-untyped-def]
             continue
         skipped = until - cycle
         if array_tile >= 0 and array_spent < tile_cycles[array_tile]:
-            cause = _BUSY if array_spent >= tile_fetch[array_tile] else _K_SPLIT
             array_spent += skipped
-        elif array_tile >= 0:
-            cause = _DRAIN
-        elif next_tile == tiles:
-            cause = _TAIL
         else:
-            segment = tile_segment[next_tile]
-            cause = _K_SPLIT if on_chip_at[segment] <= cycle else _OFF_CHIP
-            if segment >= 2 and not is_done[segment - 2]:
-                cause = _UPDATE_WAIT
-        array_causes[cause] += skipped
-        if cause != last_cause:
-            array_log, logged = _log(array_log, logged, cycle, cause)
-            last_cause = cause
-        if second_tile >= 0 and second_spent < second_cycles:
+            cause = _DRAIN
+            if array_tile < 0:
+                cause = _empty_cause(next_tile, tile_segment, on_chip_at, is_done, follows, cycle)
+            array_causes[cause] += skipped
+            if cause != last_cause:
+                array_log, logged = _log(array_log, logged, cycle, cause)
+                last_cause = cause
+        if second_tile >= 0 and second_spent < second_cycles[second_tile]:
             second_spent += skipped
             second_busy += skipped
         if shadow_columns > 0:
@@ -519,4 +649,5 @@ def _run(  # type: ignore[no-untyped-def]
     if gated:
         for column in range(columns):
             histogram[fifo_count[column]] += cycle - fifo_since[column]
-    return (cycle, words_read, second_busy, read_cycles, write_cycles, launched), array_log[:logged].copy()
+    counters = (cycle, high_read, low_read, weight_read, second_busy, read_cycles, write_cycles, launched)
+    return counters, array_log[:logged].copy()

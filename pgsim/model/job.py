@@ -8,8 +8,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from pgsim.hw.accelerator import Accelerator, Organisation
-from pgsim.model.schedule import Schedule, tile_cycles
+from pgsim.hw.accelerator import Accelerator, Buffer, Organisation
+from pgsim.model.schedule import Schedule, array_phases, reads_lsb, tile_cycles
 from pgsim.workload.layer import Geometry
 
 
@@ -24,6 +24,8 @@ class ArrayCause(IntEnum):
     UPDATE_WAIT = 5  # the segment two back is not done: its updates still hold weights and LSB plane
     OFF_CHIP = 6  # operands are not on chip yet
     K_SPLIT = 7  # fetched partial sums of the part of K before
+    BANK_CONFLICT = 8  # a pixel of the step still waits for its activation word
+    RECURRENCE = 9  # the step of the sequence before is not done
 
 
 class GroupCause(IntEnum):
@@ -32,12 +34,21 @@ class GroupCause(IntEnum):
     POP = 0  # took entries from a FIFO
     BUSY = 1  # completed a step's reads, or a further pass of it
     BANK_CONFLICT = 2  # a lane still waits for its LSB word
-    RETURN = 3  # handed a result to its output port
-    PORT_WAIT = 4  # had a result and no port
-    PARTIAL = 5  # entries wait, too few of one channel to start
-    STARVED = 6  # no entry waits, and more may come
-    TAIL = 7  # nothing is left to do
-    NOT_GATED = 8  # the layer has no gate and is not shared: the LSB array sits it out
+    WEIGHT_PORT = 3  # every lane has its word, the group's weights are not read yet
+    RETURN = 4  # handed a result to its output port
+    PORT_WAIT = 5  # had a result and no port
+    PARTIAL = 6  # entries wait, too few of one channel to start
+    STARVED = 7  # no entry waits, and more may come
+    TAIL = 8  # nothing is left to do
+    NOT_GATED = 9  # the layer has no gate and is not shared: the LSB array sits it out
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a buffer serves: `banks`, each `ports` different words a cycle."""
+
+    banks: int
+    ports: int
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,11 @@ class Job:
 
     `mask` is bool [N, K, P*Q], None where every output goes straight to its port (a layer that is not gated, and every
     layer of dense, two_pass and gated_fused). `tile_cycles` int64 [T] is E of every tile, of which the first
-    `tile_fetch` int64 [T] fetch partial sums. `second_cycles` is the cycles of a tile in the LSB parts of gated_fused,
-    else 0. `cooperative`: the LSB array shares the tiles.
+    `tile_fetch` int64 [T] fetch partial sums. `phases` is the passes a step takes each time a tile goes through its
+    steps on the PE array: twice in two_pass with a gate, else once. `second_cycles` int64 [T] is the cycles of a tile in the LSB parts of
+    gated_fused, else 0. `cooperative`: the LSB array shares the tiles. `reads_lsb`: the PE array reads both planes.
+    `activation`, `lsb` and `weight` are the buffers' ports (one part's of `weight`, where gated_fused has two parts at
+    work); one read of `weight` gives a column its weights of `row_steps` steps.
     """
 
     schedule: Schedule
@@ -55,13 +69,18 @@ class Job:
     mask: NDArray[np.bool_] | None
     tile_cycles: NDArray[np.int64]
     tile_fetch: NDArray[np.int64]
-    second_cycles: int
+    phases: tuple[int, ...]
+    second_cycles: NDArray[np.int64]
     cooperative: bool
+    reads_lsb: bool
     columns: int
     groups: int
     lanes: int
     queue_depth: int
-    banks: int
+    activation: Ports
+    lsb: Ports
+    weight: Ports
+    row_steps: int
     channel_bits: int
     channel_latency: int
 
@@ -76,31 +95,41 @@ def make_job(schedule: Schedule, geometry: Geometry, accelerator: Accelerator, m
     None."""
     org, gated = accelerator.organisation, mask is not None
     queued = gated and org is Organisation.DECOUPLED
-    update = accelerator.update
-    lsb = accelerator.memory.activation_lsb
+    update, memory = accelerator.update, accelerator.memory
+    cycles = tile_cycles(schedule, org, gated)
+    has_second = gated and org is Organisation.GATED_FUSED
     return Job(
         schedule=schedule,
         geometry=geometry,
         mask=mask.reshape(*mask.shape[:2], -1) if queued and mask is not None else None,
-        tile_cycles=tile_cycles(schedule, org, gated),
+        tile_cycles=cycles,
         tile_fetch=schedule.tile_fetch,
-        second_cycles=schedule.steps * schedule.passes.update if gated and org is Organisation.GATED_FUSED else 0,
-        cooperative=accelerator.cooperative and not gated and schedule.parts == 1,
+        phases=array_phases(schedule, org, gated),
+        second_cycles=cycles if has_second else np.zeros_like(cycles),
+        cooperative=accelerator.cooperative and not gated and schedule.parts == 1 and not schedule.recurrent,
+        reads_lsb=reads_lsb(accelerator, gated),
         columns=accelerator.array.columns,
         groups=update.groups if update else 0,
         lanes=update.lanes if update else 0,
         queue_depth=update.queue_depth if update else 0,
-        banks=lsb.banks if lsb else 1,
+        activation=_ports(memory.activation),
+        lsb=_ports(memory.activation_lsb),
+        weight=_ports(memory.weight, 2 if has_second else 1),
+        row_steps=memory.weight.row_steps,
         channel_bits=accelerator.memory.off_chip.width_bits,
         channel_latency=accelerator.memory.off_chip.latency_cycles,
     )
+
+
+def _ports(buffer: Buffer | None, streams: int = 1) -> Ports:
+    return Ports(buffer.banks, buffer.ports // streams) if buffer else Ports(1, 1)
 
 
 @dataclass(frozen=True)
 class Timing:
     """What an engine counted. Equal between engines, array by array, dtype included.
 
-    array_causes int64 [8] sums to `cycles`; group_causes int64 [9] sums to groups * cycles (0 groups: all zeros).
+    array_causes int64 [10] sums to `cycles`; group_causes int64 [10] sums to groups * cycles (0 groups: all zeros).
     queue_histogram int64 [Dq + 1]: FIFO-cycles at each occupancy, taken at the start of every cycle; sums to columns *
     cycles.
     tile_start, tile_transfer int64 [T]: first cycle on the PE array, and the cycle the accumulators left it; for a
@@ -109,6 +138,8 @@ class Timing:
     launches int64 [U, 6]: group, column, segment, entries, pop cycle, cycle of the last result, one row a launch in
     pop order.
     tile_on_lsb int64 [T]: 1 where a cooperative LSB array took the tile, else 0.
+    msb_words_read, lsb_words_read: words that the LSB array's groups read from each plane; weight_rows_read: reads of
+    their columns' weights. One that is shared counts once, one that the PE array reads in the same cycle not at all.
     pushes int64 [E, 2]: cycle and column of every entry that went into the queue, in order.
     array_log int64 [X, 2]: cycle and ArrayCause, one row wherever the PE array's cause changes.
     """
@@ -117,7 +148,9 @@ class Timing:
     array_causes: NDArray[np.int64]
     group_causes: NDArray[np.int64]
     queue_histogram: NDArray[np.int64]
+    msb_words_read: int
     lsb_words_read: int
+    weight_rows_read: int
     second_busy: int  # cycles in which the LSB parts of gated_fused worked
     channel_read_cycles: int
     channel_write_cycles: int

@@ -54,6 +54,8 @@ class Schedule:
     tile_segment: NDArray[np.int64]
     tile_first_pixel: NDArray[np.int64]
     tile_pixels: NDArray[np.int64]
+    tile_window: NDArray[np.int64]  # row of window_reads
+    window_reads: NDArray[np.int64]  # [windows, taps] cycles in which a step of each tap reads its words, 1 or more
     steps: int
     words: int
     passes: Passes
@@ -62,6 +64,7 @@ class Schedule:
     band_rows: int
     activation_fill_bits: int  # bits written into the activation buffers from off chip, halo re-reads included
     weight_fill_bits: int  # bits of weights and thresholds read from off chip
+    recurrent: bool  # the images are the steps of a sequence
 
     @property
     def segments(self) -> int:
@@ -77,6 +80,24 @@ class Schedule:
     def tile_fetch(self) -> NDArray[np.int64]:
         """[T] cycles in which a tile fetches partial sums of the part before: its pixels, or 0 in the first part."""
         return np.where(self.segment_first_step[self.tile_segment] > 0, self.tile_pixels, 0)
+
+    @property
+    def tile_waits(self) -> NDArray[np.int64]:
+        """[T] cycles in which a tile's steps wait for activation words, over one reading of its window."""
+        waits = np.zeros((len(self.window_reads), self.window_reads.shape[1] + 1), dtype=np.int64)
+        waits[:, 1:] = (self.window_reads - 1).cumsum(axis=1)
+        tap = self.segment_first_step // self.words
+        tap_end = tap + self.segment_steps // self.words
+        tile = self.tile_segment
+        return (waits[self.tile_window, tap_end[tile]] - waits[self.tile_window, tap[tile]]) * self.words
+
+    @property
+    def segment_follows(self) -> NDArray[np.bool_]:
+        """[S] whether a segment may not be read before the one before it is done: a new step of a sequence."""
+        follows = np.zeros(self.segments, dtype=np.bool_)
+        if self.recurrent:
+            follows[1:] = np.diff(self.segment_image) > 0
+        return follows
 
 
 def input_rows(geometry: Geometry, first: int, rows: int) -> int:
@@ -180,6 +201,35 @@ def _share(total: int, before: int, count: int, outputs: int) -> int:
     return total * (before + count) // outputs - total * before // outputs
 
 
+def reads_lsb(accelerator: Accelerator, gated: bool) -> bool:
+    """Tell whether the PE array reads the LSB plane too: in a layer without a gate, where the planes are apart."""
+    return accelerator.memory.activation_lsb is not None and not gated
+
+
+def _window_reads(
+    geometry: Geometry, accelerator: Accelerator, first_pixel: NDArray[np.int64], pixels: NDArray[np.int64], gated: bool
+) -> NDArray[np.int64]:
+    """Cycles in which tiles of these pixels read the words of a step, [tiles, taps]: the fullest bank decides."""
+    g, memory = geometry, accelerator.memory
+    buffers = [(memory.activation.banks, memory.activation.ports)]
+    if reads_lsb(accelerator, gated):
+        assert memory.activation_lsb is not None
+        buffers.append((memory.activation_lsb.banks, memory.activation_lsb.ports))
+    tile = np.repeat(np.arange(len(pixels)), pixels)
+    out_y, out_x = np.divmod(first_pixel[tile] + np.arange(len(tile)) - (pixels.cumsum() - pixels)[tile], g.out_width)
+    reads = np.ones((len(pixels), g.kernel[0] * g.kernel[1]), dtype=np.int64)
+    for tap in range(reads.shape[1]):
+        row, column = divmod(tap, g.kernel[1])
+        y = out_y * g.stride[0] - g.padding[0] + row * g.dilation[0]
+        x = out_x * g.stride[1] - g.padding[2] + column * g.dilation[1]
+        inside = (y >= 0) & (y < g.in_height) & (x >= 0) & (x < g.in_width)
+        for banks, ports in buffers:
+            bank = (y * g.in_width + x)[inside] % banks
+            places, words = np.unique(tile[inside] * banks + bank, return_counts=True)
+            np.maximum.at(reads[:, tap], places // banks, -(-words // ports))
+    return reads
+
+
 def make_schedule(
     layer: Layer,
     accelerator: Accelerator,
@@ -234,6 +284,7 @@ def make_schedule(
                     tiles += len(firsts)
     table = np.array(segments, dtype=np.int64).T.copy()
     tile_segment, tile_first_pixel, tile_pixels = (np.concatenate(c) for c in zip(*tile_columns, strict=True))
+    first_pixels, first_tiles, windows = np.unique(tile_first_pixel, return_index=True, return_inverse=True)
     return Schedule(
         segment_image=table[0],
         segment_first_channel=table[1],
@@ -248,6 +299,8 @@ def make_schedule(
         tile_segment=tile_segment,
         tile_first_pixel=tile_first_pixel,
         tile_pixels=tile_pixels,
+        tile_window=windows.astype(np.int64),
+        window_reads=_window_reads(g, accelerator, first_pixels, tile_pixels[first_tiles], gated),
         steps=g.kernel[0] * g.kernel[1] * words,
         words=words,
         passes=passes_of(layer, accelerator, widths, gated),
@@ -256,13 +309,18 @@ def make_schedule(
         band_rows=rows,
         activation_fill_bits=fill,
         weight_fill_bits=weight_fill,
+        recurrent=layer.recurrent,
     )
+
+
+def array_phases(schedule: Schedule, organisation: Organisation, gated: bool) -> tuple[int, ...]:
+    """Passes of a step in each phase of a tile on the PE array: two phases in two_pass with a gate, else one."""
+    both = organisation is Organisation.TWO_PASS and gated
+    return (schedule.passes.predict, schedule.passes.update) if both else (schedule.passes.predict,)
 
 
 def tile_cycles(schedule: Schedule, organisation: Organisation, gated: bool) -> NDArray[np.int64]:
     """Return E of every tile, int64 [T]: the cycles it occupies the PE array (its MSB part in gated_fused), fetches
-    included."""
-    cycles = schedule.passes.predict
-    if organisation is Organisation.TWO_PASS and gated:
-        cycles += schedule.passes.update
-    return schedule.segment_steps[schedule.tile_segment] * cycles + schedule.tile_fetch
+    and waits for words included."""
+    phases, steps = array_phases(schedule, organisation, gated), schedule.segment_steps[schedule.tile_segment]
+    return steps * sum(phases) + schedule.tile_waits * len(phases) + schedule.tile_fetch

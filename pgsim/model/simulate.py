@@ -136,7 +136,7 @@ def _audit(trace: Trace, machine: _Machine, result: RunResult, facts: list[Layer
     accelerator, prices = machine.accelerator, machine.prices
     buffers = accelerator.memory.buffers
     leakage = {
-        name: prices.sram_leakage_mw(buffers[name].bank_bits).value * buffers[name].banks
+        name: prices.sram_leakage_mw(buffers[name].bank_bits).value * buffers[name].arrays
         if name in buffers
         else prices.logic_leakage_mw(area_um2).value
         for name, area_um2 in result.area_um2.items()

@@ -142,6 +142,7 @@ class Layer:
 
     `input_name` names the code tensor that feeds it, the `name` of an earlier layer's requantise step or of a
     boundary's, or is None where the recorded activation itself is the boundary: the network's input, a concat.
+    In a `recurrent` layer the images are the steps of one sequence, and each waits for the outputs of the one before.
     `act_scale` is the real value of activation code 1 (S_a / Q_a), `weight_scale` [1] or [K] that of weight
     code 1 (S_w / Q_w); their product k is the real value of one accumulator unit (arithmetic.md).
     """
@@ -156,6 +157,7 @@ class Layer:
     gate: Gate | None = None
     input_name: str | None = None
     post: tuple[PostStep, ...] = ()
+    recurrent: bool = False
 
     @property
     def kind_words(self) -> str:

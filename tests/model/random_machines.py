@@ -48,6 +48,12 @@ def make_accelerator(
     lsb_bits: int | None = None,
     queue_depth: int = 2,
     banks: int = 2,
+    lsb_ports: int = 1,
+    activation_banks: int = 2,
+    activation_ports: int = 1,
+    weight_banks: int = 2,
+    weight_ports: int = 1,
+    row_steps: int = 1,
     channel_bits: int = 64,
     latency: int = 3,
     buffer_bits: int = 60 << 14,
@@ -60,6 +66,7 @@ def make_accelerator(
 ) -> Accelerator:
     """A machine with everything that a test does not care about filled in."""
     decoupled = organisation is Organisation.DECOUPLED
+    streams = 2 if organisation is Organisation.GATED_FUSED else 1
     return Accelerator(
         name="test",
         organisation=organisation,
@@ -71,9 +78,9 @@ def make_accelerator(
         array=PeArray(rows, columns, multipliers, act_bits, weight_bits, Encoding.TWOS_COMPLEMENT, psum_bits, overflow),
         update=UpdateArray(groups, lanes, lsb_bits, queue_depth) if decoupled else None,
         memory=Memory(
-            activation=Buffer(buffer_bits),
-            activation_lsb=Buffer(buffer_bits, banks) if decoupled else None,
-            weight=Buffer(weight_buffer_bits),
+            activation=Buffer(buffer_bits, activation_banks, activation_ports),
+            activation_lsb=Buffer(buffer_bits, banks, lsb_ports) if decoupled else None,
+            weight=Buffer(weight_buffer_bits, weight_banks, weight_ports * streams, row_steps),
             output=Buffer(buffer_bits),
             off_chip=OffChip(channel_bits, latency, "LPDDR4"),
             feature_maps=FeatureMaps.OFF_CHIP,
@@ -119,7 +126,8 @@ def layers(draw: st.DrawFn, gated: bool | None = None) -> tuple[Layer, np.ndarra
         low = draw(st.sampled_from([-spread, 0, spread // 2, 10**6, -(10**6)]))
         threshold = rng.integers(low, low + spread + 1, out_channels).astype(np.int64)
         gate = Gate(pred, threshold, draw(st.sampled_from(list(GatePolicy))))
-    layer = Layer("layer", geometry, act, weight_format, weight, 1.0, np.ones(1), gate)
+    recurrent = draw(st.sampled_from([False, False, False, True]))
+    layer = Layer("layer", geometry, act, weight_format, weight, 1.0, np.ones(1), gate, recurrent=recurrent)
     return layer, activation
 
 
@@ -141,6 +149,12 @@ def cases(draw: st.DrawFn, organisation: Organisation | None = None) -> Case:
         lsb_bits=draw(st.sampled_from([None, 1, 2])),
         queue_depth=draw(st.integers(1, 6)),
         banks=draw(st.integers(1, 5)),
+        lsb_ports=draw(st.sampled_from([1, 1, 2, 3])),
+        activation_banks=draw(st.integers(1, 5)),
+        activation_ports=draw(st.sampled_from([1, 1, 2, 3])),
+        weight_banks=draw(st.sampled_from([1, 2, 4])),
+        weight_ports=draw(st.sampled_from([1, 1, 2])),
+        row_steps=draw(st.sampled_from([1, 1, 2, 3])),
         channel_bits=draw(st.sampled_from([1, 8, 64, 4096])),
         latency=draw(st.integers(0, 20)),
         depthwise=draw(st.sampled_from(list(DepthwisePort))),

@@ -7,14 +7,14 @@ comes out of the output ports is the layer's result, not a copy of it.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.model.clocked.operands import Operands
-from pgsim.model.clocked.units import Column, Entry, Fifo, GroupState, OffChipChannel, UpdateGroup
-from pgsim.model.job import ArrayCause, GroupCause, Job, Timing
+from pgsim.model.clocked.units import Column, Entry, Fifo, GroupState, OffChipChannel, ReadPorts, UpdateGroup
+from pgsim.model.job import ArrayCause, GroupCause, Job, Ports, Timing
 
 __all__ = ["Machine", "Operands", "run_clocked"]
 
@@ -25,7 +25,21 @@ class Tile:
 
     index: int
     psum: NDArray[np.int64]
-    spent: int = 0  # cycles spent where it is now
+    fetched: int = 0  # cycles spent fetching partial sums
+    worked: int = 0  # passes done where it is now
+    has_word: list[list[bool]] = field(default_factory=list)  # of the step: for each plane read, for each pixel
+
+
+class ReadSide:
+    """The buffers' read ports that one operand stream has: activation planes, and weights."""
+
+    def __init__(self, planes: list[ReadPorts], weight: ReadPorts) -> None:
+        self.planes, self.weight = planes, weight
+
+    def start_cycle(self) -> None:
+        """Free all ports."""
+        for ports in (*self.planes, self.weight):
+            ports.start_cycle()
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,10 @@ class Machine:
         self.cycle = 0
         reads, writes = schedule.segment_read_bits.tolist(), schedule.segment_write_bits.tolist()
         self.channel = OffChipChannel(job.channel_bits, job.channel_latency, reads, writes)
+        self.msb, self.lsb, self.weight = (_read_ports(ports) for ports in (job.activation, job.lsb, job.weight))
+        self.array_side = ReadSide([self.msb, self.lsb] if job.reads_lsb else [self.msb], self.weight)
+        self.second_side = ReadSide([_read_ports(job.activation)], _read_ports(job.weight))
+        self.group_words = [0, 0, 0]  # that the LSB array read of both planes and of the weights
         self.next_tile = 0
         self.items: deque[Item] = deque()  # of the tile that a cooperative LSB array took
         self.on_array: Tile | None = None  # the tile that the PE array (its MSB part) holds
@@ -61,7 +79,8 @@ class Machine:
         self.array_causes = [0] * len(ArrayCause)
         self.group_causes = [0] * len(GroupCause)
         self.queue_histogram = [0] * (job.queue_depth + 1)
-        self.lsb_words_read = self.second_busy = 0
+        self.second_busy = 0
+        self.follows = schedule.segment_follows.tolist()
         self.tile_start = [-1] * schedule.tiles
         self.tile_transfer = [-1] * schedule.tiles
         self.tile_on_lsb = [0] * schedule.tiles
@@ -79,7 +98,9 @@ class Machine:
             array_causes=np.array(self.array_causes, dtype=np.int64),
             group_causes=np.array(self.group_causes, dtype=np.int64),
             queue_histogram=np.array(self.queue_histogram, dtype=np.int64),
-            lsb_words_read=self.lsb_words_read,
+            msb_words_read=self.group_words[0],
+            lsb_words_read=self.group_words[1],
+            weight_rows_read=self.group_words[2],
             second_busy=self.second_busy,
             channel_read_cycles=self.channel.read_cycles,
             channel_write_cycles=self.channel.write_cycles,
@@ -97,21 +118,25 @@ class Machine:
         return all(self.is_retired)
 
     def step(self) -> None:
-        """Do one cycle: rules 1 to 6 of section 2, in their order."""
+        """Do one cycle: rules 1 to 7 of section 2, in their order."""
         for fifo in self.fifos:
             fifo.start_cycle()
+        for ports in (self.msb, self.lsb, self.weight, self.second_side):
+            ports.start_cycle()
         if self.job.groups:
             for fifo in self.fifos:
                 self.queue_histogram[fifo.count] += 1
         self._retire()
-        self.channel.step(self.cycle, self.is_retired)
+        self.channel.step(self.cycle, self.is_retired, self.is_done, self.follows)
         work_left = self._prediction_work_left()
         finished_segment = [column.finished_segment for column in self.columns]
         claimed: set[int] = set()  # output ports taken in this cycle
         self._pop(finished_segment, work_left)
-        self._run_groups(claimed)
+        running = [group for group in self.groups if group.state is GroupState.RUN and group.launched < self.cycle]
+        self._return_results(claimed)
         refused = self._drain(claimed)
         self._pe_array(refused)
+        self._run_groups(running)
         self.cycle += 1
 
     # Rule 1
@@ -137,7 +162,6 @@ class Machine:
     def _pop(self, finished_segment: list[int], work_left: bool) -> None:
         waiting = any(fifo.count for fifo in self.fifos)
         taken: set[int] = set()
-        self.free_before = [group.state is GroupState.FREE for group in self.groups]
         if self.job.cooperative and not self.items:
             self._share_tile()
         for number, group in enumerate(self.groups):
@@ -162,7 +186,7 @@ class Machine:
 
     def _launch(self, number: int, column: int, entries: list[Entry], psums: list[int]) -> None:
         self.launches.append([number, column, entries[0].segment, len(entries), self.cycle, -1])
-        self.groups[number].take(column, entries, psums, len(self.launches) - 1)
+        self.groups[number].take(column, entries, psums, len(self.launches) - 1, self.cycle)
         self.group_causes[GroupCause.POP] += 1
 
     def _share_tile(self) -> None:
@@ -197,34 +221,39 @@ class Machine:
                 return column
         return None
 
-    # Rule 4: groups that were running or returning at the start of the cycle
+    # Rule 7: groups that run
 
-    def _run_groups(self, claimed: set[int]) -> None:
-        bank_word: dict[int, tuple[int, ...]] = {}  # LSB bank -> the word it serves in this cycle
-        for group, was_free in zip(self.groups, self.free_before, strict=True):
-            if was_free:
-                continue
-            if group.state is GroupState.RUN:
-                self.group_causes[self._run_step(group, bank_word)] += 1
-            else:
-                self.group_causes[self._return_result(group, claimed)] += 1
+    def _run_groups(self, running: list[UpdateGroup]) -> None:
+        before = [ports.words_read for ports in (self.msb, self.lsb, self.weight)]
+        for group in running:
+            self.group_causes[self._run_step(group)] += 1
+        for index, ports in enumerate((self.msb, self.lsb, self.weight)):
+            self.group_words[index] += ports.words_read - before[index]
 
-    def _run_step(self, group: UpdateGroup, bank_word: dict[int, tuple[int, ...]]) -> GroupCause:
+    def _read_words(self, group: UpdateGroup) -> None:
+        """Each lane asks for the words that it lacks, the group for its weights."""
+        for lane, entry in enumerate(group.entries):
+            word = self.operands.word_address(entry.segment, group.column, entry.pixel, group.step)
+            if not group.has_low[lane]:
+                group.has_low[lane] = word is None or self.lsb.read(word[1], word)
+            if not group.has_high[lane]:  # only a cooperative LSB array reads the MSB plane
+                group.has_high[lane] = word is None or not self.job.cooperative or self.msb.read(word[1], word)
+        if group.step % self.job.row_steps:
+            group.has_weights = True  # kept from the read before
+        elif not group.has_weights:
+            group.has_weights = self._read_weights(self.weight, group.entries[0].segment, group.column, group.step)
+
+    def _read_weights(self, ports: ReadPorts, segment: int, column: int, step: int) -> bool:
+        row = (int(self.schedule.segment_first_channel[segment]), step // self.job.row_steps)
+        return ports.read(column % min(ports.banks, self.job.columns), row)
+
+    def _run_step(self, group: UpdateGroup) -> GroupCause:
         if group.pass_index == 0:
-            for lane, entry in enumerate(group.entries):
-                if group.has_word[lane]:
-                    continue
-                word = self.operands.lsb_word_address(entry.segment, group.column, entry.pixel, group.step)
-                if word is not None:
-                    bank = word[1] % self.job.banks
-                    if bank not in bank_word:
-                        bank_word[bank] = word
-                        self.lsb_words_read += 1
-                    elif bank_word[bank] != word:
-                        continue
-                group.has_word[lane] = True
-            if not all(group.has_word):
+            self._read_words(group)
+            if not all(group.has_low) or not all(group.has_high):
                 return GroupCause.BANK_CONFLICT
+            if not group.has_weights:
+                return GroupCause.WEIGHT_PORT
         for lane, entry in enumerate(group.entries):
             group.psums[lane] = self.operands.update_step(
                 group.psums[lane], entry.segment, group.column, entry.pixel, group.step, group.pass_index
@@ -233,10 +262,17 @@ class Machine:
         if group.pass_index == self.schedule.passes.update:
             group.pass_index = 0
             group.step += 1
-            group.has_word = [False] * len(group.entries)
+            group.start_step()
             if group.step == self.schedule.steps:
                 group.state = GroupState.RETURN
         return GroupCause.BUSY
+
+    # Rule 4: groups that return results
+
+    def _return_results(self, claimed: set[int]) -> None:
+        for group in self.groups:
+            if group.state is GroupState.RETURN:
+                self.group_causes[self._return_result(group, claimed)] += 1
 
     def _return_result(self, group: UpdateGroup, claimed: set[int]) -> GroupCause:
         if group.column in claimed:
@@ -283,15 +319,13 @@ class Machine:
     # Rule 6: the PE array
 
     def _pe_array(self, refused: ArrayCause) -> None:
-        if self.second is not None and self.second.spent == self.job.second_cycles and self._shadow_is_free():
+        if self.second is not None and self._is_full(self.second) and self._shadow_is_free():
             self._to_shadow(self.second)
             self.second = None
-        if self.on_array is not None and self.on_array.spent == self.job.tile_cycles[self.on_array.index]:
+        if self.on_array is not None and self._is_full(self.on_array):
             self._leave_array()
-        if self.second is not None and self.second.spent < self.job.second_cycles:
-            self.second.psum = self.operands.second_cycle(self.second.psum, self.second.index, self.second.spent)
-            self.second.spent += 1
-            self.second_busy += 1
+        if self.second is not None and not self._is_full(self.second):
+            self._second_cycle(self.second)
         if self.on_array is None and self.next_tile < self.schedule.tiles:
             segment = int(self.schedule.tile_segment[self.next_tile])
             if self.channel.is_on_chip(segment, self.cycle) and self._psums_are_there(segment):
@@ -305,13 +339,8 @@ class Machine:
 
     def _array_cause(self, refused: ArrayCause) -> ArrayCause:
         tile = self.on_array
-        if tile is not None and tile.spent < self.job.tile_cycles[tile.index]:
-            worked = tile.spent - int(self.job.tile_fetch[tile.index])
-            tile.spent += 1
-            if worked < 0:
-                return ArrayCause.K_SPLIT
-            tile.psum = self.operands.predict_cycle(tile.psum, tile.index, worked)
-            return ArrayCause.BUSY
+        if tile is not None and not self._is_full(tile):
+            return self._array_cycle(tile)
         if tile is not None:
             return refused
         if self.next_tile == self.schedule.tiles:
@@ -319,7 +348,54 @@ class Machine:
         segment = int(self.schedule.tile_segment[self.next_tile])
         if segment >= 2 and not self.is_done[segment - 2]:
             return ArrayCause.UPDATE_WAIT
+        if self.follows[segment] and not self.is_done[segment - 1]:
+            return ArrayCause.RECURRENCE
         return ArrayCause.K_SPLIT if self.channel.is_on_chip(segment, self.cycle) else ArrayCause.OFF_CHIP
+
+    def _is_full(self, tile: Tile) -> bool:
+        """Whether a tile has done all its passes where it is: on the array, or in the LSB parts of gated_fused."""
+        segment = int(self.schedule.tile_segment[tile.index])
+        return tile.worked == self.operands.array_passes(segment)  # both parts of gated_fused take as many
+
+    def _array_cycle(self, tile: Tile) -> ArrayCause:
+        """A cycle of a tile on the array: fetch partial sums, wait for words, or do a pass."""
+        segment = int(self.schedule.tile_segment[tile.index])
+        if tile.fetched < self.job.tile_fetch[tile.index]:
+            tile.fetched += 1
+            return ArrayCause.K_SPLIT
+        step, pass_index = self.operands.array_step(segment, tile.worked)
+        if pass_index == 0 and not self._has_words(tile, step, self.array_side):
+            return ArrayCause.BANK_CONFLICT
+        tile.psum = self.operands.predict_cycle(tile.psum, tile.index, tile.worked)
+        tile.worked += 1
+        tile.has_word = []
+        return ArrayCause.BUSY
+
+    def _second_cycle(self, tile: Tile) -> None:
+        self.second_busy += 1
+        step, pass_index = divmod(tile.worked, self.schedule.passes.update)
+        if pass_index == 0 and not self._has_words(tile, step, self.second_side):
+            return
+        tile.psum = self.operands.second_cycle(tile.psum, tile.index, tile.worked)
+        tile.worked += 1
+        tile.has_word = []
+
+    def _has_words(self, tile: Tile, step: int, side: ReadSide) -> bool:
+        """Read what the pixels of a tile still lack of a step; in the step's first cycle, the weights too."""
+        segment = int(self.schedule.tile_segment[tile.index])
+        first, pixels = int(self.schedule.tile_first_pixel[tile.index]), int(self.schedule.tile_pixels[tile.index])
+        if not tile.has_word:
+            tile.has_word = [[False] * pixels for _ in side.planes]
+            if step % self.job.row_steps == 0 or step == self.schedule.segment_first_step[segment]:
+                for column in range(int(self.schedule.segment_columns[segment])):
+                    served = self._read_weights(side.weight, segment, column, step)
+                    assert served, "the array asks first"
+        for ports, has_word in zip(side.planes, tile.has_word, strict=True):
+            for pixel in range(pixels):
+                if not has_word[pixel]:
+                    word = self.operands.word_address(segment, 0, first + pixel, step)
+                    has_word[pixel] = word is None or ports.read(word[1], word)
+        return all(map(all, tile.has_word))
 
     def _psums_are_there(self, segment: int) -> bool:
         """Whether the part of K before, if there is one, has spilled all its partial sums."""
@@ -329,10 +405,10 @@ class Machine:
         """Move full accumulators on, if there is room: to the shadow, or to the LSB parts of gated_fused."""
         tile = self.on_array
         assert tile is not None
-        if self.job.second_cycles:
+        if self.job.second_cycles[tile.index]:
             if self.second is not None:
                 return
-            self.second = Tile(tile.index, tile.psum)
+            self.second = Tile(tile.index, tile.psum)  # its second reduction starts
         else:
             if not self._shadow_is_free():
                 return
@@ -361,6 +437,10 @@ class Machine:
             or bool(self.items)
             or not self._shadow_is_free()
         )
+
+
+def _read_ports(ports: Ports) -> ReadPorts:
+    return ReadPorts(ports.banks, ports.ports)
 
 
 def run_clocked(job: Job, operands: Operands) -> tuple[Timing, NDArray[np.int64]]:

@@ -81,8 +81,8 @@ class Operands:
         x = out_x * g.stride[1] - g.padding[2] + column * g.dilation[1]
         return (y, x) if 0 <= y < g.in_height and 0 <= x < g.in_width else None
 
-    def lsb_word_address(self, segment: int, column: int, pixel: int, step: int) -> tuple[int, int, int] | None:
-        """(image, input pixel, first input channel) of the word a lane reads in a step; None on padding."""
+    def word_address(self, segment: int, column: int, pixel: int, step: int) -> tuple[int, int, int] | None:
+        """(image, input pixel, first input channel) of the word that a pixel reads in a step; None on padding."""
         row, tap_column, first, _ = self._taps(step)
         where = self._input_pixel(pixel, row, tap_column)
         if where is None:
@@ -125,8 +125,24 @@ class Operands:
                 psums[column, pixel] = self._spilled.pop(self._place(segment, column, output))
         return psums
 
+    def array_passes(self, segment: int) -> int:
+        """Passes that a tile of the segment takes on the PE array; both phases in two_pass."""
+        passes = self.schedule.passes
+        both = self.is_gated and self.accelerator.organisation is Organisation.TWO_PASS
+        each_step = passes.predict + passes.update if both else passes.predict
+        return int(self.schedule.segment_steps[segment]) * each_step
+
+    def array_step(self, segment: int, worked: int) -> tuple[int, int]:
+        """(step, pass of it) of a tile that did `worked` passes on the PE array."""
+        passes, steps = self.schedule.passes, int(self.schedule.segment_steps[segment])
+        if worked < steps * passes.predict:
+            step, index = divmod(worked, passes.predict)
+        else:
+            step, index = divmod(worked - steps * passes.predict, passes.update)
+        return step + int(self.schedule.segment_first_step[segment]), index
+
     def predict_cycle(self, psum: Ints, tile: int, spent: int) -> Ints:
-        """One cycle of a tile on the PE array: every PE adds its products. two_pass goes on into its update phase."""
+        """A pass of a tile on the PE array: every PE adds its products. two_pass goes on into its update phase."""
         passes, segment = self.schedule.passes, self.schedule.tile_segment[tile]
         phase_cycles = int(self.schedule.segment_steps[segment]) * passes.predict
         if spent < phase_cycles:
@@ -139,7 +155,7 @@ class Operands:
         return self._add_low(psum, tile, step, index)
 
     def second_cycle(self, psum: Ints, tile: int, spent: int) -> Ints:
-        """One cycle of a tile in the LSB parts of gated_fused."""
+        """A pass of a tile in the LSB parts of gated_fused."""
         if spent == 0:
             psum = self._compare(psum, tile)
         step, index = divmod(spent, self.schedule.passes.update)

@@ -23,11 +23,11 @@ class OffChipChannel:
     read_cycles: int = 0
     write_cycles: int = 0
 
-    def step(self, cycle: int, is_retired: list[bool]) -> None:
-        """Start what may start in this cycle."""
+    def step(self, cycle: int, is_retired: list[bool], is_done: list[bool], follows: list[bool]) -> None:
+        """Start what may start in this cycle. `follows`: segments that wait until the one before is done."""
         while self.next_read < len(self.read_bits):
             segment = self.next_read
-            if segment >= 2 and not is_retired[segment - 2]:
+            if (segment >= 2 and not is_retired[segment - 2]) or (follows[segment] and not is_done[segment - 1]):
                 break
             if self.read_bits[segment] == 0:
                 self.on_chip_at[segment] = cycle
@@ -51,6 +51,31 @@ class OffChipChannel:
     def is_on_chip(self, segment: int, cycle: int) -> bool:
         """Whether the segment's operands can be used in this cycle."""
         return segment in self.on_chip_at and cycle >= self.on_chip_at[segment]
+
+
+@dataclass
+class ReadPorts:
+    """The read ports of a buffer: each bank serves `ports` different words a cycle (section 3, words and ports)."""
+
+    banks: int
+    ports: int
+    words_read: int = 0
+    served: dict[int, set[tuple[int, ...]]] = field(default_factory=dict)  # bank -> its words in this cycle
+
+    def start_cycle(self) -> None:
+        """Free all ports."""
+        self.served.clear()
+
+    def read(self, bank: int, word: tuple[int, ...]) -> bool:
+        """Ask a bank (taken modulo the banks) for a word; tell whether it is served in this cycle."""
+        served = self.served.setdefault(bank % self.banks, set())
+        if word in served:
+            return True
+        if len(served) == self.ports:
+            return False
+        served.add(word)
+        self.words_read += 1
+        return True
 
 
 @dataclass(frozen=True)
@@ -104,18 +129,27 @@ class UpdateGroup:
     column: int = 0
     entries: list[Entry] = field(default_factory=list)
     psums: list[int] = field(default_factory=list)
-    has_word: list[bool] = field(default_factory=list)
+    has_high: list[bool] = field(default_factory=list)  # whether each lane has its word of the MSB plane
+    has_low: list[bool] = field(default_factory=list)
+    has_weights: bool = False
     step: int = 0
     pass_index: int = 0
     returned: int = 0
     launch: int = -1  # row of the launch record
+    launched: int = -1  # cycle in which it took its entries
 
-    def take(self, column: int, entries: list[Entry], psums: list[int], launch: int) -> None:
+    def take(self, column: int, entries: list[Entry], psums: list[int], launch: int, cycle: int) -> None:
         """Start on entries of one FIFO, each lane from its A_h << l; the first step is in the next cycle."""
         self.state, self.column, self.entries, self.launch = GroupState.RUN, column, entries, launch
-        self.psums = psums
-        self.has_word = [False] * len(entries)
+        self.psums, self.launched = psums, cycle
         self.step = self.pass_index = self.returned = 0
+        self.start_step()
+
+    def start_step(self) -> None:
+        """Nothing of the next step has been read."""
+        self.has_high = [False] * len(self.entries)
+        self.has_low = [False] * len(self.entries)
+        self.has_weights = False
 
 
 @dataclass

@@ -152,7 +152,7 @@ def _derived(accelerator: Accelerator, bits: tuple[int, int] | None) -> list[str
     lines += [
         f"lane operands    {shown} x {array.weight_bits} bits",
         f"multiplier bits  {multiplier_bits(accelerator, widths):,}",
-        f"area             {total / 1e6:.3f} mm2 without post-processing, control and wiring",
+        f"area             {total / 1e6:.3f} mm2 without control and wiring; in a run `post` is what its trace needs",
     ]
     width = max(map(len, areas))
     for name, price in areas.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import reduce
 
 from pgsim.hw.accelerator import Accelerator, Organisation
 from pgsim.hw.curve import Price
@@ -10,6 +11,8 @@ from pgsim.hw.prices import Action as PricedAction
 from pgsim.hw.prices import Component, EnergyTable
 from pgsim.model.entry import entry_bits
 from pgsim.model.lanes import LaneWidths
+from pgsim.model.post_unit import COMPONENT as POST
+from pgsim.model.post_unit import PostUnit, default_post_unit
 from pgsim.results.actions import Action, ActionKind, Actions
 from pgsim.results.layer import Energy
 
@@ -40,10 +43,10 @@ def price_of(action: Action, accelerator: Accelerator, table: EnergyTable) -> Pr
 
 def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> dict[str, Price]:
     """Return the area of the machine by component, um2: lanes, accumulator and shadow registers, queue, comparators,
-    SRAMs.
+    post-processing, SRAMs.
 
     A lane's price holds an accumulator of its own, so a PE of N lanes is priced with N of them (the table has whole
-    lanes only): this overstates machines of many narrow lanes the most. Without post-processing, control and wiring.
+    lanes only): this overstates machines of many narrow lanes the most. Without control and wiring.
     """
     array, org = accelerator.array, accelerator.organisation
     pes = array.rows * array.columns
@@ -70,9 +73,20 @@ def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> di
         readers = array.columns + (accelerator.update.groups if accelerator.update else 0)
         kept = (accelerator.memory.weight.row_steps - 1) * array.multipliers * readers
         parts["weight_register"] = table.area_um2(Component.REGISTER, array.weight_bits).times(kept)
+    parts[POST] = _post_area(widths.post or default_post_unit(array.psum_bits), array.columns, table)
     for name, buffer in accelerator.memory.buffers.items():
         parts[name] = table.sram_area_um2(buffer.bank_bits).times(buffer.arrays)
     return parts
+
+
+def _post_area(unit: PostUnit, columns: int, table: EnergyTable) -> Price:
+    """Return the area of a unit at each of `columns` output ports and of the registers for its parameters."""
+    parts = [(Component.MULTIPLIER, bits, columns) for bits in unit.multipliers]
+    parts += [(Component.ADDER, bits, columns) for bits in unit.adders]
+    parts += [(Component.COMPARATOR, bits, columns) for bits in unit.comparators]
+    parts += [(Component.REGISTER, 2 * unit.channel_bits, columns), (Component.REGISTER, unit.shared_bits, 1)]
+    prices = [table.area_um2(component, bits).times(count) for component, bits, count in parts if bits]
+    return reduce(Price.plus, prices).times(1, "as many and as wide as what follows the layers needs", assumed=True)
 
 
 def energy(
@@ -97,6 +111,6 @@ def energy(
         else:
             power = table.logic_leakage_mw(part.value)
         leakage[name] = power.value * nanoseconds  # 1 mW x 1 ns = 1 pJ
-        if power.assumed:
+        if power.assumed or part.assumed:
             assumed.add(f"{name} leakage")
     return Energy(dict(dynamic), leakage, frozenset(assumed))

@@ -12,21 +12,11 @@ from pgsim.hw.prices import Stimulus
 from pgsim.model.entry import entry_bits
 from pgsim.model.job import Job, Timing
 from pgsim.model.lanes import LaneWidths
+from pgsim.model.post_unit import COMPONENT, parameter_bits, post_work
 from pgsim.model.residency import Placement, plane_bits
 from pgsim.model.schedule import Schedule
 from pgsim.results.actions import Action, ActionKind, Actions
-from pgsim.workload.layer import (
-    AddShortcut,
-    Bias,
-    Clamp,
-    FixedPoint,
-    Layer,
-    Logits,
-    MaxPool,
-    Requantise,
-    SaveShortcut,
-    SumPool,
-)
+from pgsim.workload.layer import Layer
 
 Counts = Counter[Action]
 
@@ -129,8 +119,6 @@ def memory_actions(
     if row > 1:  # kept for the steps to come; a lane's own operand register is in its price
         kept = Action(ActionKind.REGISTER_WRITE, "weight_register", weight_bits)
         counts[kept] += (weight_words + update_weight_words) * n
-    if gated:
-        add(ActionKind.SRAM_READ, "weight", int(schedule.segment_columns.sum()) * (array.psum_bits + 1))  # thresholds
 
     fill, lsb_fill = _split_fill(schedule, placement)
     add(ActionKind.SRAM_WRITE, "activation", fill)
@@ -184,6 +172,29 @@ def _split_fill(schedule: Schedule, placement: Placement) -> tuple[int, int]:
     return schedule.activation_fill_bits - low, low
 
 
+def parameter_actions(layer: Layer, accelerator: Accelerator, schedule: Schedule) -> Counts:
+    """Count what channels are given out of the weight buffer, into registers at their columns.
+
+    Thresholds T_c and the parameters of post steps, a channel's for each channel tile (of every image and band, once
+    the last part of K drains); what all channels share once for a layer and batch.
+    """
+    psum = accelerator.array.psum_bits
+    gated = layer.gate is not None and accelerator.organisation is not Organisation.DENSE
+    last = schedule.segment_first_step + schedule.segment_steps == schedule.steps
+    channels = int(schedule.segment_columns[last].sum())
+    of_channel, of_layer = parameter_bits(layer, psum)
+    counts: Counts = Counter()
+    for component, bits, sets in (
+        ("comparator", psum + 1 if gated else 0, channels),
+        (COMPONENT, of_channel, channels),
+        (COMPONENT, of_layer, 1),
+    ):
+        if bits:
+            counts[Action(ActionKind.SRAM_READ, "weight")] += sets * bits
+            counts[Action(ActionKind.REGISTER_WRITE, component, bits)] += sets
+    return counts
+
+
 def output_actions(layer: Layer, accelerator: Accelerator, images: int, updated: int, drained: int) -> Counts:
     """Count comparators, shadow registers, update queue and post-processing; `drained`: accumulators that moved from
     the PE array to the shadow registers."""
@@ -200,29 +211,8 @@ def output_actions(layer: Layer, accelerator: Accelerator, images: int, updated:
             entry = entry_bits(psum, layer.geometry.out_pixels)
             counts[Action(ActionKind.FIFO_PUSH, "queue", entry)] += updated
             counts[Action(ActionKind.FIFO_POP, "queue", entry)] += updated
-    width, elements = psum, outputs
-    for step in layer.post:
-        if isinstance(step, Bias):
-            counts[Action(ActionKind.ADD, "post", width)] += elements
-        elif isinstance(step, FixedPoint):
-            bits = max(1, int(np.abs(step.multiplier).max()).bit_length() + 1)
-            counts[Action(ActionKind.MULTIPLY, "post", max(width, bits), min(width, bits))] += elements
-            counts[Action(ActionKind.ADD, "post", width + bits)] += elements
-        elif isinstance(step, AddShortcut):
-            counts[Action(ActionKind.ADD, "post", width)] += elements
-        elif isinstance(step, Clamp):
-            counts[Action(ActionKind.COMPARE, "post", width)] += 2 * elements
-        elif isinstance(step, SaveShortcut):
-            width = step.bits
-        elif isinstance(step, SumPool | MaxPool):
-            kind = ActionKind.ADD if isinstance(step, SumPool) else ActionKind.COMPARE
-            counts[Action(kind, "post", width)] += elements
-            elements //= step.stride[0] * step.stride[1]
-        elif isinstance(step, Requantise):
-            # A binary search over the thresholds.
-            counts[Action(ActionKind.COMPARE, "post", width)] += elements * step.threshold.shape[1].bit_length()
-        else:
-            assert isinstance(step, Logits)
+    for work in post_work(layer, psum):
+        counts[work.action] += work.times * images
     return counts
 
 
@@ -240,8 +230,9 @@ def count_layer(
     side."""
     updated = int(mask.sum()) if mask is not None else 0
     counts, busy, update_busy = lane_actions(layer, accelerator, widths, job, timing, images, updated)
-    counts += memory_actions(layer, accelerator, widths, job.schedule, timing, placement, images)
     schedule = job.schedule
+    counts += memory_actions(layer, accelerator, widths, schedule, timing, placement, images)
+    counts += parameter_actions(layer, accelerator, schedule)
     tile_outputs = schedule.segment_columns[schedule.tile_segment] * schedule.tile_pixels
     counts += output_actions(layer, accelerator, images, updated, int(tile_outputs[timing.tile_on_lsb == 0].sum()))
     return Actions(dict(counts)), busy, update_busy

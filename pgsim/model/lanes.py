@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgsim.arith.formats import Encoding
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator, Organisation
+from pgsim.model.post_unit import PostUnit, post_unit
 from pgsim.workload.layer import Layer
 from pgsim.workload.trace import Trace
 
@@ -14,21 +15,26 @@ from pgsim.workload.trace import Trace
 @dataclass(frozen=True)
 class LaneWidths:
     """Activation operand widths, in bits, of one lane once `trace` is resolved; `lsb` is 0 where there is no LSB
-    part."""
+    part. With it what else the machine is built for the trace with."""
 
     msb: int
     lsb: int
     from_trace: bool  # True where the hardware file said `trace`
+    post: PostUnit | None = None  # at each output port; None: the default, as no trace says more
 
 
 def resolve_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
-    """Return the lane widths of `accelerator` for `trace`.
+    """Return the lane widths of `accelerator` for `trace`, and the unit for what follows the trace's accumulators.
 
     `trace` in the file means: the largest h (MSB array) and l (LSB array, LSB part) of the gated layers in
     decoupled and gated_fused, the larger of the two in two_pass, the largest gated B in dense. A trace without gated
     layers gives its widest activation to the MSB side and 1 bit to the LSB side. Signs count (`operand_bits`). Raises
     InputError for fused lanes of one bit.
     """
+    return replace(_lane_widths(accelerator, trace), post=post_unit(trace.layers, accelerator.array.psum_bits))
+
+
+def _lane_widths(accelerator: Accelerator, trace: Trace) -> LaneWidths:
     gated = [operand_bits(layer) for layer in trace.layers if layer.gate]
     pred = max((high for high, _, _ in gated), default=max(operand_bits(layer)[2] for layer in trace.layers))
     update = max((low for _, low, _ in gated), default=1)

@@ -15,6 +15,7 @@ from math import prod
 
 from pgsim.hw.accelerator import Accelerator, FeatureMaps
 from pgsim.model.lanes import LaneWidths
+from pgsim.model.post_unit import pooled
 from pgsim.model.schedule import Traffic
 from pgsim.workload.layer import AddShortcut, Layer, Logits, MaxPool, Requantise, SaveShortcut, SumPool
 from pgsim.workload.trace import Trace
@@ -80,9 +81,7 @@ def saved_shapes(layer: Layer) -> dict[str, tuple[int, int, int]]:
     saved = {}
     for step in layer.post:
         if isinstance(step, SumPool | MaxPool):
-            top, bottom, left, right = step.padding if isinstance(step, MaxPool) else (0, 0, 0, 0)
-            rows = (rows + top + bottom - step.kernel[0]) // step.stride[0] + 1
-            columns = (columns + left + right - step.kernel[1]) // step.stride[1] + 1
+            rows, columns = pooled(step, rows, columns)
         elif isinstance(step, Requantise | SaveShortcut | Logits):
             saved[step.name] = (channels, rows, columns)
     return saved

@@ -43,7 +43,7 @@ def test_show_resolves_what_the_trace_decides_when_told_its_bits(capsys: pytest.
     resolved = out_of(capsys, "show", "predictivenet", "--bits", "3/2")
     assert "lanes            1,280 (1,024 MSB + 256 LSB), as many MACs a cycle at peak\n" in resolved
     assert "multiplier bits  18,432\n" in resolved
-    assert "mm2 without post-processing, control and wiring\n" in resolved
+    assert "mm2 without control and wiring; in a run `post` is what its trace needs\n" in resolved
     assert "PG thresholds on separately wired MSB and LSB planes" in resolved
 
 
@@ -52,6 +52,8 @@ def test_show_sums_the_area_of_the_parts(capsys: pytest.CaptureFixture[str]) -> 
     by_hand = {
         "array": 288 * 443.5,
         "shadow": 36 * 24 * 5.98,
+        # multiplier of 24 bits, adders of 24 and 40, two comparators of 24, two sets of a factor and a bias
+        "post": 4 * (2072.9 + 103.8 + 171.3 + 2 * 53.25 + 2 * (16 + 40) * 5.98),
         "activation": 12 * 30060.7,  # banks of 4 KiB
         "weight": 16 * 30060.7,
         "output": 16 * 30060.7,

@@ -11,9 +11,11 @@ from pgsim.hw.curve import Price
 from pgsim.hw.prices import EnergyTable, Stimulus
 from pgsim.io.energy import load_energy_table
 from pgsim.model.cost import area, energy
-from pgsim.model.lanes import LaneWidths
+from pgsim.model.lanes import LaneWidths, resolve_widths
+from pgsim.model.post_unit import PostUnit, post_unit
 from pgsim.results.actions import Action, ActionKind, Actions
 from tests.model.random_machines import make_accelerator
+from tests.model.test_residency_and_counts import network
 
 REGISTER_UM2, FIFO_UM2 = 5.98, 5.98 * 1.3  # a bit
 
@@ -49,3 +51,41 @@ def test_both_parts_of_a_fused_lane_are_paid_for_where_there_is_no_gate(table: E
     areas = areas_of(table, Organisation.GATED_FUSED)
     assert areas["array"].value == pytest.approx(64 * 443.5 * 0.55, rel=1e-4)
     assert areas["update_array"].value == pytest.approx(64 * 443.5 * 0.46, rel=1e-4)
+
+
+@pytest.mark.parametrize("organisation", Organisation)
+def test_every_organisation_pays_for_the_same_port_where_no_trace_says_more(
+    table: EnergyTable, organisation: Organisation
+) -> None:
+    # Between 8 and 32 bits: 282 x 3^(log4 3495/282) and 36 x 3^(log4 137/36); beyond 32 by the bit.
+    multiplier_24, adder_24, adder_40, comparator_24 = 2072.9, 103.82, 137 * 40 / 32, 71 * 24 / 32
+    parameters = 2 * (16 + 40) * REGISTER_UM2  # a factor and a bias, the set in use and the next one
+    by_hand = 4 * (multiplier_24 + adder_24 + adder_40 + 2 * comparator_24 + parameters)
+    post = areas_of(table, organisation)["post"]
+    assert post.value == pytest.approx(by_hand, rel=1e-4)
+    assert post.assumed
+
+
+def test_a_port_has_what_the_most_demanding_layer_needs_of_each_part() -> None:
+    # stem: 3-bit factors, then 3 levels over 16 bits; middle: 3 levels over 32; last: factors, a shortcut, a pool.
+    unit = PostUnit((32,), (32 + 3, 32, 32), (32, 32, 32), channel_bits=3 + 1, shared_bits=7 * 33 + 1)
+    assert post_unit(network().layers, 32) == unit
+    assert post_unit(network().layers[:1], 32) == PostUnit((32,), (35,), (16, 16, 16), 3 + 1, 7 * 17 + 1)
+    assert post_unit(network().layers[1:2], 32) == PostUnit((), (), (32, 32, 32), 0, 7 * 33 + 1)
+    assert post_unit((), 32) is None
+    for organisation in Organisation:
+        assert resolve_widths(make_accelerator(organisation), network()).post == unit
+
+
+def test_the_unit_s_parts_are_paid_for_at_each_port_and_shared_parameters_once(table: EnergyTable) -> None:
+    unit = PostUnit((32,), (32, 8), (32, 32), channel_bits=10, shared_bits=100)
+    found = area(make_accelerator(columns=5), LaneWidths(2, 1, True, unit), table)["post"]
+    port = 3495 + 137 + 36 + 2 * 71 + 2 * 10 * REGISTER_UM2
+    assert found.value == pytest.approx(5 * port + 100 * REGISTER_UM2, rel=1e-4)
+
+
+def test_post_processing_leaks_over_the_cycles(table: EnergyTable) -> None:
+    areas = {"post": Price(443.5e3, "um2", "by hand")}
+    found = energy(Actions({}), 500, make_accelerator(), table, areas)  # 500 cycles at 500 MHz: 1 us
+    assert found.leakage_pj["post"] == pytest.approx(15.6e3, rel=1e-3)  # 1000 lanes of 15.6 uW
+    assert "post leakage" in found.assumed

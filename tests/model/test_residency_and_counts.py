@@ -10,21 +10,24 @@ import pytest
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.hw.accelerator import Accelerator, FeatureMaps, Organisation
 from pgsim.hw.prices import Stimulus
-from pgsim.model.counts import count_layer
+from pgsim.model.counts import count_layer, parameter_actions
 from pgsim.model.fast import run_fast
 from pgsim.model.job import make_job
 from pgsim.model.lanes import LaneWidths, resolve_widths
+from pgsim.model.post_unit import parameter_bits, post_work
 from pgsim.model.residency import place, saved_shapes
 from pgsim.model.schedule import make_schedule
 from pgsim.results.actions import Action, ActionKind, Actions
 from pgsim.workload.layer import (
     AddShortcut,
+    Bias,
     FixedPoint,
     Gate,
     Geometry,
     Layer,
     LayerKind,
     Logits,
+    MaxPool,
     Requantise,
     SaveShortcut,
     SumPool,
@@ -128,6 +131,8 @@ def counted(
 
 # 16 pixels, 36 MACs an output, 64 outputs: 2304 MACs. Taps inside: 4 corners x 4, 8 edges x 6, 4 inner x 9 = 100.
 TAPS_INSIDE = 100
+# Of the gated layer: 4 gate thresholds of 33 bits; 7 requantisation thresholds of 33 bits and a direction, for all.
+PARAMETERS = 4 * 33 + 7 * 33 + 1
 
 
 def test_a_decoupled_gated_layer_counts_each_plane_and_each_update() -> None:
@@ -144,8 +149,8 @@ def test_a_decoupled_gated_layer_counts_each_plane_and_each_update() -> None:
     entry = 32 + 4 + 1  # psum, one of 16 pixels, and which of two segments
     assert actions.counts[Action(ActionKind.FIFO_PUSH, "queue", entry)] == 4
     assert actions.counts[Action(ActionKind.FIFO_POP, "queue", entry)] == 4
-    # 4 tiles of 4 columns x 9 steps, one launch of 9 steps, words of 4 x 8 bits; 4 thresholds of 33 bits.
-    launches = (actions.count(ActionKind.SRAM_READ, "weight") - 4 * 33) // (4 * 8) - 4 * 4 * 9
+    # 4 tiles of 4 columns x 9 steps, one launch of 9 steps, words of 4 x 8 bits.
+    launches = (actions.count(ActionKind.SRAM_READ, "weight") - PARAMETERS) // (4 * 8) - 4 * 4 * 9
     assert launches % 9 == 0
     assert 1 <= launches // 9 <= 4
     # The window of column 0: rows 0 to 3 of pixels -1, 0, 1. Rows 0 and 3 have 2 taps down inside, the others 3.
@@ -160,7 +165,7 @@ def test_two_pass_visits_every_output_in_its_update_phase() -> None:
     assert busy == 2304 + 3 * 36
     assert actions.count(ActionKind.MAC, "array", Stimulus.LSB) == 3 * 36
     assert cycles >= 4 * 2 * 9  # four tiles, nine steps, both phases
-    assert actions.count(ActionKind.SRAM_READ, "weight") == 2 * 4 * 4 * 9 * 4 * 8 + 4 * 33
+    assert actions.count(ActionKind.SRAM_READ, "weight") == 2 * 4 * 4 * 9 * 4 * 8 + PARAMETERS
 
 
 def test_gated_fused_takes_one_tile_time_a_tile() -> None:
@@ -196,6 +201,51 @@ def test_a_layer_without_a_gate_counts_dense_lanes_and_its_post_steps(organisati
     assert actions.count(ActionKind.SRAM_READ, "output") == 64 * 16 + 4 * 32  # shortcut; logits on their way out
     assert actions.count(ActionKind.DRAM_WRITE) == 4 * 32
     assert actions.count(ActionKind.DRAM_READ) == 4 * 36 * 8  # the weights; the codes are on chip
+
+
+def test_parameters_are_read_for_each_channel_tile_and_shared_ones_once() -> None:
+    # A layer of its own: a bias of 9 bits a channel, 3 thresholds a channel of 16 + 1 bits, one direction for all.
+    trace = network()
+    levels = np.tile(np.arange(3, dtype=np.int64), (4, 1))
+    own = Requantise("a", NumberFormat(Encoding.UNSIGNED, 2), levels, np.ones(1, np.int8))
+    post = (Bias(np.array([-255, 3, 0, 1])), SaveShortcut("s0", 16), own)
+    trace = replace(trace, layers=(replace(trace.layers[0], post=post), *trace.layers[1:]))
+    assert parameter_bits(trace.layers[0], 32) == (9 + 3 * 17, 1)
+    base = machine(Organisation.DENSE)
+    narrow = replace(base, array=replace(base.array, columns=2))  # two channel tiles of 2
+    weights = 4 * 4 * 9 * 4 * 8  # 4 pixel tiles, 4 channels, 9 steps, words of 4 x 8 bits
+    for accelerator in (base, narrow):
+        actions, *_ = counted(Organisation.DENSE, 0, None, accelerator, trace)
+        assert actions.count(ActionKind.SRAM_READ, "weight") == weights + 4 * (9 + 3 * 17) + 1
+        assert actions.counts[Action(ActionKind.REGISTER_WRITE, "post", 9 + 3 * 17)] == 4
+        assert actions.counts[Action(ActionKind.REGISTER_WRITE, "post", 1)] == 1
+
+
+def test_bands_and_images_are_given_their_parameters_again_and_parts_of_k_are_not() -> None:
+    def read(accelerator: Accelerator, images: int = 1) -> int:
+        """Sets of gate thresholds or of multiplier and bias that channels were given."""
+        trace, widths = network(), resolve_widths(accelerator, network())
+        placement = place(trace, accelerator, widths, 32)[2]
+        schedule = make_schedule(trace.layers[2], accelerator, widths, images, placement.traffic, gated=False)
+        counts = parameter_actions(trace.layers[2], accelerator, schedule)
+        assert set(counts) == {Action(ActionKind.SRAM_READ, "weight"), Action(ActionKind.REGISTER_WRITE, "post", 4)}
+        assert counts[Action(ActionKind.SRAM_READ, "weight")] % (4 * (3 + 1)) == 0  # 4 channels, 3 bits and 1
+        return counts[Action(ActionKind.SRAM_READ, "weight")] // 16
+
+    dense = machine(Organisation.DENSE)
+    assert read(dense) == 1
+    assert read(dense, images=3) == 3
+    assert read(machine(Organisation.DENSE, weight=1024)) == 1  # three parts of K
+    # The input streams: a row is 4 pixels of 12 bits, and 300 bits hold two bands of 3 rows, which 2 output rows read.
+    assert read(machine(Organisation.DENSE, activation=300)) == 2
+
+
+def test_pooling_windows_that_overlap_take_their_values_again() -> None:
+    layer = replace(network().layers[0], post=(MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), Logits("x", 1.0)))
+    (work,) = post_work(layer, 32)
+    assert work.action == Action(ActionKind.COMPARE, "post", 32)
+    assert work.times == 4 * 2 * 2 * 9  # four channels of 2 x 2 windows of 9 values
+    assert work.parts == 4  # a value is in up to 2 x 2 windows
 
 
 def test_a_shortcut_kept_on_chip_is_written_beside_codes_that_leave() -> None:

@@ -19,7 +19,14 @@ SHA = 12  # digits of a digest; files have all 64
 TOTALS = {"network": "all layers", "gated": "gated", "not_gated": "not gated"}
 ENERGY_UNITS = ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))  # of pJ
 KIB = 8 * 1024  # bits
-SHORT = {"activation": "act.", "activation_lsb": "act.\nLSB", "comparator": "compare", "update_array": "LSB\narray"}
+SHORT = {
+    "activation": "act.",
+    "activation_lsb": "act.\nLSB",
+    "comparator": "compare",
+    "crossbar": "cross-\nbar",
+    "update_array": "LSB\narray",
+    "weight_register": "weight\nregs",
+}
 
 
 def title(result: RunResult) -> str:
@@ -224,19 +231,30 @@ def _energy(table: list[Row]) -> str:
     def amount(pick: Callable[[Row], float]) -> Callable[[Row], str]:
         return lambda row: f"{pick(row) / unit:,.{digits}f}" if pick(row) else "-"
 
-    def field(name: str) -> Callable[[Row], str]:
-        return amount(lambda row: _float(row[name]))
+    def sum_of(names: Sequence[str]) -> Callable[[Row], str]:
+        return amount(lambda row: sum(_float(row[name]) for name in names))
 
-    leakage = [name for name in network if name.startswith("leakage_")]
-    cells: list[Cell] = [
-        ("all", field("energy_pj")),
-        ("of all", lambda row: _share(row["energy_pj"], network["energy_pj"])),
-        ("leakage", amount(lambda row: sum(_float(row[name]) for name in leakage))),
-    ]
-    for name in network:
-        if name.startswith("energy_") and name.endswith("_pj") and name[7:-3] and _is_component(name) and network[name]:
-            cells.append((_heading(name[7:-3]), field(name)))
-    return _table(f"Energy, {word}: leakage of all parts, and each component's dynamic energy", table, cells)
+    def text(apart: Sequence[str], together: Sequence[str]) -> str:
+        cells: list[Cell] = [
+            ("all", sum_of(["energy_pj"])),
+            ("of all", lambda row: _share(row["energy_pj"], network["energy_pj"])),
+            ("leakage", sum_of([name for name in network if name.startswith("leakage_")])),
+            *((_heading(name[7:-3]), sum_of([name])) for name in apart),
+        ]
+        title = f"Energy, {word}: leakage of all parts, and each component's dynamic energy"
+        if together:
+            cells.append(("others", sum_of(together)))
+            title += f" (others: {', '.join(_heading(name[7:-3]).replace(chr(10), ' ') for name in together)})"
+        return _table(fill(title, WIDTH, subsequent_indent="  "), table, cells)
+
+    names = [name for name in network if name.startswith("energy_") and name.endswith("_pj") and name[7:-3]]
+    apart = [name for name in names if _is_component(name) and network[name]]
+    together: list[str] = []
+    while max(map(len, text(apart, together).split("\n"))) > WIDTH and len(apart) > 1:
+        smallest = min(apart, key=lambda name: _float(network[name]))
+        apart.remove(smallest)
+        together.insert(0, smallest)
+    return text(apart, together)
 
 
 def _heading(component: str) -> str:

@@ -7,7 +7,7 @@ multiplied by prices once, by the cost model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
@@ -139,6 +139,23 @@ class EnergyTable:
     def queue_area_um2(self, entry_bits: int, depth: int) -> Price:
         """Return the area of a FIFO of `depth` entries."""
         return self.area_um2(Component.FIFO, entry_bits * depth)
+
+    def mux_area_um2(self) -> Price:
+        """Return the area of a two-input multiplexer of one bit, assumed.
+
+        It is what a bit of a FIFO takes beside its register, as the read multiplexer of a FIFO has one of these a bit
+        stored; the register's area where the table's FIFO takes no more than that.
+        """
+        fifo, register = self.area_um2(Component.FIFO, 1), self.area_um2(Component.REGISTER, 1)
+        more = fifo.value - register.value
+        value, what = (more, "a FIFO's bit less its register") if more > 0 else (register.value, "a register's bit")
+        return replace(fifo.plus(register).times(1, f"multiplexer of two inputs: {what}", assumed=True), value=value)
+
+    def mux_pj(self) -> Price:
+        """Return what one bit through a two-input multiplexer costs, assumed: a bit of a FIFO's pop, which passes all
+        levels of its read multiplexer; so this is an upper bound."""
+        pop = self.action_pj(Action.FIFO_POP, 1)
+        return pop.times(1, "multiplexer of two inputs: a bit of a FIFO's pop", assumed=True)
 
     def sram_read_pj_per_bit(self, bank_bits: int) -> Price:
         """Return the energy of reading a bit from a bank of `bank_bits`; beyond the table that of its largest bank."""

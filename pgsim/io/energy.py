@@ -185,6 +185,7 @@ def table_rows(table: EnergyTable) -> list[tuple[str, Price]]:
     curves += [("sram read", table.sram_read), ("sram write", table.sram_write)]
     curves += [("sram leakage", table.sram_leakage), ("sram area", table.sram_area)]
     rows += [(f"{name} {bits} bit", price) for name, curve in curves for bits, price in curve.points]
+    rows += [("multiplexer 2 to 1 bit", table.mux_pj()), ("multiplexer 2 to 1 bit area", table.mux_area_um2())]
     return rows + [(f"dram {kind}", price) for kind, price in table.dram.items()]
 
 

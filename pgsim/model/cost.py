@@ -9,6 +9,8 @@ from pgsim.hw.accelerator import Accelerator, Organisation
 from pgsim.hw.curve import Price
 from pgsim.hw.prices import Action as PricedAction
 from pgsim.hw.prices import Component, EnergyTable
+from pgsim.model.crossbar import COMPONENT as CROSSBAR
+from pgsim.model.crossbar import crossbar
 from pgsim.model.entry import entry_bits
 from pgsim.model.lanes import LaneWidths
 from pgsim.model.post_unit import COMPONENT as POST
@@ -33,6 +35,8 @@ def price_of(action: Action, accelerator: Accelerator, table: EnergyTable) -> Pr
         return table.mac_energy_pj(action.bits, action.other_bits, action.stimulus)
     if action.kind in (ActionKind.DRAM_READ, ActionKind.DRAM_WRITE):
         return table.dram_pj_per_bit(accelerator.memory.off_chip.kind)
+    if action.kind is ActionKind.SELECT:
+        return table.mux_pj()
     if action.kind is ActionKind.SRAM_READ:
         return table.sram_read_pj_per_bit(accelerator.memory.buffers[action.component].bank_bits)
     if action.kind is ActionKind.SRAM_WRITE:
@@ -43,7 +47,7 @@ def price_of(action: Action, accelerator: Accelerator, table: EnergyTable) -> Pr
 
 def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> dict[str, Price]:
     """Return the area of the machine by component, um2: lanes, accumulator and shadow registers, queue, comparators,
-    post-processing, SRAMs.
+    multiplexers, post-processing, SRAMs.
 
     A lane's price holds an accumulator of its own, so a PE of N lanes is priced with N of them (the table has whole
     lanes only): this overstates machines of many narrow lanes the most. Without control and wiring.
@@ -73,6 +77,9 @@ def area(accelerator: Accelerator, widths: LaneWidths, table: EnergyTable) -> di
         readers = array.columns + (accelerator.update.groups if accelerator.update else 0)
         kept = (accelerator.memory.weight.row_steps - 1) * array.multipliers * readers
         parts["weight_register"] = table.area_um2(Component.REGISTER, array.weight_bits).times(kept)
+    selectors = sum(mux.selectors for mux in crossbar(accelerator, widths).values())
+    if selectors:
+        parts[CROSSBAR] = table.mux_area_um2().times(selectors)
     parts[POST] = _post_area(widths.post or default_post_unit(array.psum_bits), array.columns, table)
     for name, buffer in accelerator.memory.buffers.items():
         parts[name] = table.sram_area_um2(buffer.bank_bits).times(buffer.arrays)

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from pgsim.hw.accelerator import Accelerator, DepthwisePort, Organisation
 from pgsim.hw.prices import Stimulus
+from pgsim.model.crossbar import COMPONENT as CROSSBAR
+from pgsim.model.crossbar import crossbar
 from pgsim.model.entry import entry_bits
 from pgsim.model.job import Job, Timing
 from pgsim.model.lanes import LaneWidths
-from pgsim.model.post_unit import COMPONENT, parameter_bits, post_work
+from pgsim.model.post_unit import COMPONENT as POST
+from pgsim.model.post_unit import parameter_bits, post_work
 from pgsim.model.residency import Placement, plane_bits
 from pgsim.model.schedule import Schedule
 from pgsim.results.actions import Action, ActionKind, Actions
@@ -83,14 +86,12 @@ def memory_actions(
     A step reads one word of N channels for each pixel of the tile (shared by the columns; each column its own in a
     depthwise layer with own ports), none on padding, and one weight word of N for each column. Words are read whole.
     """
-    org, array, g = accelerator.organisation, accelerator.array, layer.geometry
+    org, array = accelerator.organisation, accelerator.array
     gated = layer.gate is not None and org is not Organisation.DENSE
     high, low = plane_bits(layer, widths)
-    depthwise = g.groups > 1 and g.group_in_channels == 1 == g.group_out_channels
-    own_ports = depthwise and accelerator.depthwise is DepthwisePort.OWN_PORT
     on_pe_array = timing.tile_on_lsb == 0
     tile_segment = schedule.tile_segment[on_pe_array]
-    words = _window_words(layer, schedule, on_pe_array, own_ports)
+    words = _pe_words(layer, accelerator, schedule, timing)
     row = accelerator.memory.weight.row_steps
     last_step = schedule.segment_first_step + schedule.segment_steps - 1
     rows = last_step // row - schedule.segment_first_step // row + 1
@@ -139,6 +140,14 @@ def memory_actions(
     return counts
 
 
+def _pe_words(layer: Layer, accelerator: Accelerator, schedule: Schedule, timing: Timing) -> int:
+    """Activation words that pixels of the PE array take."""
+    g = layer.geometry
+    depthwise = g.groups > 1 and g.group_in_channels == 1 == g.group_out_channels
+    own_ports = depthwise and accelerator.depthwise is DepthwisePort.OWN_PORT
+    return _window_words(layer, schedule, timing.tile_on_lsb == 0, own_ports)
+
+
 def _window_words(layer: Layer, schedule: Schedule, tiles: NDArray[np.bool_], own_ports: bool) -> int:
     """Activation words that the chosen tiles read: one a pixel, word and tap that is no padding; for each column with
     own ports."""
@@ -172,6 +181,43 @@ def _split_fill(schedule: Schedule, placement: Placement) -> tuple[int, int]:
     return schedule.activation_fill_bits - low, low
 
 
+def crossbar_actions(
+    layer: Layer,
+    accelerator: Accelerator,
+    widths: LaneWidths,
+    schedule: Schedule,
+    timing: Timing,
+    mask: NDArray[np.bool_] | None,
+) -> Counts:
+    """Count bits through each level of the multiplexers: words as they are delivered, one that lanes share for each."""
+    array, memory = accelerator.array, accelerator.memory
+    gated, n = layer.gate is not None and accelerator.organisation is not Organisation.DENSE, array.multipliers
+    muxes, words = crossbar(accelerator, widths), _pe_words(layer, accelerator, schedule, timing)
+    bits: Counter[str] = Counter()
+    if accelerator.update is None:
+        sign = layer.act.storage_bits - layer.act.bits if gated else 0  # in both streams
+        bits["pixels"] = words * n * (layer.act.storage_bits + sign)
+    else:
+        high, low = plane_bits(layer, widths)
+        bits["pixels"] = words * n * high
+        if mask is not None:
+            lane_words = int((mask.sum(axis=(0, 1)) * layer.geometry.taps_inside()).sum()) * schedule.words
+        else:
+            lane_words = _window_words(layer, schedule, timing.tile_on_lsb == 1, own_ports=True)
+            bits["pixels_lsb"] = words * n * low
+            bits["lanes_msb"] = lane_words * n * high
+        bits["lanes_lsb"] = lane_words * n * low
+        row = memory.weight.row_steps
+        row_bits = row * n * layer.weight_format.storage_bits
+        bits["weights"] = len(timing.launches) * -(-schedule.steps // row) * row_bits
+        launched, columns = int(timing.launches[:, 3].sum()), schedule.segment_columns[schedule.tile_segment]
+        bits["entries"] = launched * entry_bits(array.psum_bits, layer.geometry.out_pixels) if gated else 0
+        bits["results"] = launched * array.psum_bits
+        bits["ports"] = int((columns * schedule.tile_pixels).sum()) * array.psum_bits
+    passed = sum(muxes[name].levels * count for name, count in bits.items() if count)
+    return Counter({Action(ActionKind.SELECT, CROSSBAR): passed})
+
+
 def parameter_actions(layer: Layer, accelerator: Accelerator, schedule: Schedule) -> Counts:
     """Count what channels are given out of the weight buffer, into registers at their columns.
 
@@ -186,8 +232,8 @@ def parameter_actions(layer: Layer, accelerator: Accelerator, schedule: Schedule
     counts: Counts = Counter()
     for component, bits, sets in (
         ("comparator", psum + 1 if gated else 0, channels),
-        (COMPONENT, of_channel, channels),
-        (COMPONENT, of_layer, 1),
+        (POST, of_channel, channels),
+        (POST, of_layer, 1),
     ):
         if bits:
             counts[Action(ActionKind.SRAM_READ, "weight")] += sets * bits
@@ -232,6 +278,7 @@ def count_layer(
     counts, busy, update_busy = lane_actions(layer, accelerator, widths, job, timing, images, updated)
     schedule = job.schedule
     counts += memory_actions(layer, accelerator, widths, schedule, timing, placement, images)
+    counts += crossbar_actions(layer, accelerator, widths, schedule, timing, mask)
     counts += parameter_actions(layer, accelerator, schedule)
     tile_outputs = schedule.segment_columns[schedule.tile_segment] * schedule.tile_pixels
     counts += output_actions(layer, accelerator, images, updated, int(tile_outputs[timing.tile_on_lsb == 0].sum()))

@@ -20,6 +20,7 @@ class ActionKind(Enum):
     REGISTER_WRITE = "register_write"  # one register of `bits` bits written
     FIFO_PUSH = "fifo_push"  # one entry of `bits` bits
     FIFO_POP = "fifo_pop"  # one entry of `bits` bits
+    SELECT = "select"  # one bit through one two-input multiplexer
     SRAM_READ = "sram_read"  # one bit read; `component` names the buffer
     SRAM_WRITE = "sram_write"  # one bit written; `component` names the buffer
     DRAM_READ = "dram_read"  # one bit read

@@ -35,8 +35,7 @@ def test_the_smallest_components_share_a_column_where_the_table_would_be_too_wid
     result = with_components(made_run(), {name: 1000.0 + place for place, name in enumerate(names)})
     lines = energy_table(result)
     assert max(map(len, lines)) <= WIDTH
-    # By the network's energy: off chip 1050 pJ, component a 2000, b 2002, c 2004. Layer a spends half of each, 1000 off
-    # chip, as is.
+    # In the network off chip spends 1050 pJ, components a, b, c 2000, 2002, 2004, and all others more.
     assert (
         " ".join(lines)
         .replace("   ", " ")

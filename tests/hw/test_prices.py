@@ -1,6 +1,7 @@
 """Prices against figures of the literature, worked out by hand, and the rules between and beyond the rows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -156,6 +157,21 @@ def test_components_take_what_the_literature_says(
 def test_accumulators_and_queues_are_made_of_components(table: EnergyTable) -> None:
     assert table.accumulator_area_um2(32).value == close(137 + 32 * 5.98)
     assert table.queue_area_um2(entry_bits=40, depth=32).value == close(5.98 * 1.3 * 40 * 32)
+
+
+def test_a_multiplexer_is_what_a_fifo_has_beside_its_registers(table: EnergyTable) -> None:
+    area, energy = table.mux_area_um2(), table.mux_pj()
+    assert (area.value, area.unit, area.assumed) == (close(5.98 * 0.3), "um2", True)
+    assert (energy.value, energy.unit, energy.assumed) == (close(0.009), "pJ", True)
+    assert "multiplexer of two inputs" in area.note
+    assert "multiplexer of two inputs" in energy.note
+    assert "ISCA 2014" in area.source
+
+
+def test_a_multiplexer_of_a_table_whose_fifos_are_bare_takes_a_register(table: EnergyTable) -> None:
+    bare = replace(table, areas={**table.areas, Component.FIFO: table.areas[Component.REGISTER]})
+    assert bare.mux_area_um2().value == close(5.98)
+    assert "a register's bit" in bare.mux_area_um2().note
 
 
 # SRAM: CACTI, 32-bit words

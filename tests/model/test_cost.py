@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,15 @@ def table() -> EnergyTable:
     return load_energy_table("45nm")
 
 
-def areas_of(table: EnergyTable, organisation: Organisation = Organisation.DECOUPLED) -> Mapping[str, Price]:
-    """Area of a machine of 4 x 4 PEs with 4 multipliers, a group of 4 lanes, queues of 8, accumulators of 24 bits."""
-    machine = make_accelerator(
-        organisation, rows=4, columns=4, multipliers=4, groups=1, lanes=4, queue_depth=8, banks=8, psum_bits=24
-    )
+def areas_of(
+    table: EnergyTable, organisation: Organisation = Organisation.DECOUPLED, **changes: Any
+) -> Mapping[str, Price]:
+    """Area of a machine of 4 x 4 PEs with 4 multipliers, a group of 4 lanes, queues of 8, accumulators of 24 bits.
+
+    Two banks of activations and of weights, eight of the LSB plane.
+    """
+    shape = {"rows": 4, "columns": 4, "multipliers": 4, "groups": 1, "lanes": 4, "queue_depth": 8, "banks": 8}
+    machine = make_accelerator(organisation, psum_bits=24, **{**shape, **changes})
     return area(machine, LaneWidths(2, 1, True), table)
 
 
@@ -89,3 +94,47 @@ def test_post_processing_leaks_over_the_cycles(table: EnergyTable) -> None:
     found = energy(Actions({}), 500, make_accelerator(), table, areas)  # 500 cycles at 500 MHz: 1 us
     assert found.leakage_pj["post"] == pytest.approx(15.6e3, rel=1e-3)  # 1000 lanes of 15.6 uW
     assert "post leakage" in found.assumed
+
+
+MUX_UM2 = FIFO_UM2 - REGISTER_UM2  # two inputs of one bit
+# Ports x bits x (inputs - 1): MSB words, LSB words to pixels and to lanes, weights, entries, results, output ports.
+DECOUPLED_MUXES = 4 * 8 * 1 + 4 * 4 * 7 + 4 * 4 * 7 + 32 * 1 + 4 * (24 + 16 + 1) * 3 + 24 * 3 + 4 * 24 * 1
+
+
+@pytest.mark.parametrize(
+    ("organisation", "muxes"),
+    [
+        (Organisation.DECOUPLED, DECOUPLED_MUXES),
+        (Organisation.DENSE, 4 * 8),
+        (Organisation.TWO_PASS, 4 * 8),
+        (Organisation.GATED_FUSED, 4 * 8 + 4 * 4),
+    ],
+)
+def test_words_from_any_bank_take_a_tree_of_multiplexers_a_bit(
+    table: EnergyTable, organisation: Organisation, muxes: int
+) -> None:
+    crossbar = areas_of(table, organisation)["crossbar"]
+    assert crossbar.value == pytest.approx(muxes * MUX_UM2, rel=1e-4)
+    assert crossbar.assumed
+
+
+def test_more_to_choose_from_takes_more_multiplexers(table: EnergyTable) -> None:
+    def muxes(**changes: Any) -> float:
+        return areas_of(table, **changes)["crossbar"].value / MUX_UM2 - DECOUPLED_MUXES
+
+    assert muxes(banks=16) == pytest.approx(2 * 4 * 4 * 8, abs=0.1)  # of the LSB plane: pixels and lanes
+    assert muxes(lsb_ports=2) == pytest.approx(2 * 4 * 4 * 8, abs=0.1)
+    assert muxes(cooperative=True) == pytest.approx(4 * 8, abs=0.1)  # MSB words to the lanes
+    assert muxes(weight_banks=16) == pytest.approx(32 * 2, abs=0.1)  # four columns lie in four banks at most
+    assert muxes(row_steps=2) == pytest.approx(32, abs=0.1)
+    assert muxes(groups=2) == pytest.approx(4 * 4 * 7 + 32 + 4 * 41 * 3 + 24 * 3 + 4 * 24, abs=0.1)
+
+
+def test_a_single_bank_of_everything_needs_no_multiplexer(table: EnergyTable) -> None:
+    assert "crossbar" not in areas_of(table, Organisation.DENSE, activation_banks=1)
+
+
+def test_a_bit_through_a_multiplexer_costs_a_bit_of_a_pop(table: EnergyTable) -> None:
+    found = energy(Actions({Action(ActionKind.SELECT, "crossbar"): 1000}), 0, make_accelerator(), table, {})
+    assert found.dynamic_pj["crossbar"] == pytest.approx(9.0)
+    assert found.assumed == {"crossbar"}

@@ -10,7 +10,7 @@ import pytest
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.hw.accelerator import Accelerator, FeatureMaps, Organisation
 from pgsim.hw.prices import Stimulus
-from pgsim.model.counts import count_layer, parameter_actions
+from pgsim.model.counts import count_layer, crossbar_actions, parameter_actions
 from pgsim.model.fast import run_fast
 from pgsim.model.job import make_job
 from pgsim.model.lanes import LaneWidths, resolve_widths
@@ -201,6 +201,41 @@ def test_a_layer_without_a_gate_counts_dense_lanes_and_its_post_steps(organisati
     assert actions.count(ActionKind.SRAM_READ, "output") == 64 * 16 + 4 * 32  # shortcut; logits on their way out
     assert actions.count(ActionKind.DRAM_WRITE) == 4 * 32
     assert actions.count(ActionKind.DRAM_READ) == 4 * 36 * 8  # the weights; the codes are on chip
+
+
+def test_words_pass_multiplexers_from_their_bank_to_each_lane_that_takes_them() -> None:
+    mask = np.zeros((1, 4, 4, 4), np.bool_)
+    mask[0, 1, :, 0] = True  # four outputs of channel 1, which one launch takes
+    actions, *_ = counted(Organisation.DECOUPLED, 1, mask)
+    words = TAPS_INSIDE * 4 * 2 + (4 + 6 + 6 + 4) * 4 * 1  # to pixels and to lanes, from two banks: one level
+    weights = 9 * 4 * 8  # of a launch, from two banks
+    entries, results = 4 * (32 + 4 + 1) * 2, 4 * 32 * 2  # from four FIFOs and from four lanes: two levels
+    ports = 64 * 32  # a group's result or the drain's
+    assert actions.count(ActionKind.SELECT, "crossbar") == words + weights + entries + results + ports
+    plain, *_ = counted(Organisation.DECOUPLED, 2, None)
+    assert plain.count(ActionKind.SELECT, "crossbar") == TAPS_INSIDE * 4 * (2 + 1) + ports
+    for organisation, gate in ((Organisation.DENSE, None), (Organisation.TWO_PASS, mask)):
+        actions, *_ = counted(organisation, 1, gate)
+        assert actions.count(ActionKind.SELECT, "crossbar") == TAPS_INSIDE * 4 * 3
+
+
+def test_every_lane_that_shares_a_tile_takes_words_of_both_planes() -> None:
+    base = machine()
+    assert base.update is not None
+    accelerator = replace(base, cooperative=True, update=replace(base.update, groups=4))
+    trace, widths = network(), resolve_widths(machine(), network())
+    placement = place(trace, accelerator, widths, 32)[2]
+    schedule = make_schedule(trace.layers[2], accelerator, widths, 1, placement.traffic, gated=False)
+    timing = run_fast(make_job(schedule, trace.layers[2].geometry, accelerator, None))
+    found = crossbar_actions(trace.layers[2], accelerator, widths, schedule, timing, None)
+    shared = np.flatnonzero(timing.tile_on_lsb)
+    assert 0 < len(shared) < 4
+    taps = np.array([20, 30, 30, 20])  # of a row of four pixels inside the input
+    words = int(taps.sum() - taps[shared].sum() + 4 * taps[shared].sum())  # pixels share a word, columns do not
+    launches = len(timing.launches)
+    results = len(shared) * 16 * 32 * 2
+    expected = words * 4 * 3 + launches * 9 * 4 * 8 + results + 64 * 32 * 3  # four groups or the drain: three levels
+    assert found[Action(ActionKind.SELECT, "crossbar")] == expected
 
 
 def test_parameters_are_read_for_each_channel_tile_and_shared_ones_once() -> None:

@@ -26,6 +26,8 @@ CAUSES: dict[str, tuple[str, str]] = {
     "output_port": ("output port taken by an update", YELLOW),
     "drain": ("drain, or LSB parts at work", GREEN),
     "update_wait": ("updates of the segment two back", PURPLE),
+    "bank_conflict": ("waiting for activation words", "#8c6d31"),
+    "recurrence": ("the sequence's step before", "#7b4173"),
     "k_split": ("fetching partial sums", BLACK),
     "tail": ("no tile left", GREY),
 }

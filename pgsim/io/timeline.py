@@ -129,10 +129,14 @@ class Observer:
         }  # fmt: skip
 
     def _pe_array(self, job: Job, timing: Timing) -> Iterator[dict[str, Any]]:
-        """One slice for each stretch of one cause; a busy one is cut where the next tile starts."""
+        """One slice for each stretch of one cause, and for each tile, which has its waits for words in it."""
         on_array = np.flatnonzero(timing.tile_on_lsb == 0)
         starts = timing.tile_start[on_array]
+        waits = job.schedule.tile_waits * len(job.phases)
         begins, causes = timing.array_log.T
+        causes = np.where(causes == ArrayCause.BANK_CONFLICT, ArrayCause.BUSY, causes)
+        changes = np.flatnonzero(np.diff(causes, prepend=-1))
+        begins, causes = begins[changes], causes[changes]
         cuts = np.unique(np.concatenate([begins, starts]))
         ends = np.append(cuts[1:], timing.cycles)
         cause_of = causes[np.searchsorted(begins, cuts, side="right") - 1]
@@ -144,13 +148,15 @@ class Observer:
                 yield self._slice(PE_ARRAY, ArrayCause(cause).name.lower(), start, end, {})
                 continue
             tile = int(on_array[at])
-            yield self._slice(PE_ARRAY, f"tile {tile}", start, end, _tile_words(job, tile))
+            words = _tile_words(job, tile) | {"bank_conflict_cycles": int(waits[tile])}
+            yield self._slice(PE_ARRAY, f"tile {tile}", start, end, words)
 
     def _lsb_parts(self, job: Job, timing: Timing) -> Iterator[dict[str, Any]]:
-        if not job.second_cycles:
+        if not job.second_cycles.any():
             return
         for tile, start in enumerate(timing.tile_transfer.tolist()):
-            yield self._slice(LSB_PARTS, f"tile {tile}", start, start + job.second_cycles, _tile_words(job, tile))
+            end = start + int(job.second_cycles[tile])
+            yield self._slice(LSB_PARTS, f"tile {tile}", start, end, _tile_words(job, tile))
 
     def _groups(self, job: Job, timing: Timing) -> Iterator[dict[str, Any]]:
         schedule = job.schedule

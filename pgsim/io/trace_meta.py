@@ -40,6 +40,7 @@ MIN_BITS = {Encoding.UNSIGNED: 1, Encoding.SIGN_MAGNITUDE: 1, Encoding.TWOS_COMP
 INT64_MAX = 2**63 - 1
 
 LAYER_KEYS = ("name", "kind", "in_channels", "out_channels", "activation", "weight", "gate", "input", "post")
+OPTIONAL_KEYS = ("recurrent",)
 CONV_KEYS = ("in_height", "in_width", "kernel", "stride", "padding", "dilation", "groups")
 POST_KEYS = {
     "bias": (),
@@ -64,7 +65,7 @@ def parse_layer(where: str, path: str, value: object, prefix: str, read: ReadArr
     """
     kind = _kind(where, path, value)
     keys = {LayerKind.CONV: CONV_KEYS, LayerKind.LINEAR: (), LayerKind.MATMUL: ("rows",)}[kind]
-    section = Section(where, path, value, required=(*LAYER_KEYS, *keys))
+    section = Section(where, path, value, required=(*LAYER_KEYS, *keys), optional=OPTIONAL_KEYS)
     geometry = _geometry(section, kind)
     act_section = section.section("activation", required=("encoding", "bits", "scale"))
     act = _number_format(act_section)
@@ -96,6 +97,7 @@ def parse_layer(where: str, path: str, value: object, prefix: str, read: ReadArr
             _post_step(where, step_path, step, f"{prefix}.post.{number}", channels, read)
             for number, (step_path, step) in enumerate(section.items("post"))
         ),
+        recurrent=section.boolean("recurrent") if section.has("recurrent") else False,
     )
 
 
@@ -264,6 +266,8 @@ def layer_record(layer: Layer) -> dict[str, Any]:
     gate = layer.gate
     record["gate"] = {"pred_bits": gate.pred_bits, "policy": gate.policy.value} if gate else None
     record["input"] = layer.input_name
+    if layer.recurrent:
+        record["recurrent"] = True
     record["post"] = [_post_record(step) for step in layer.post]
     return record
 

@@ -17,6 +17,7 @@ def channel_transfers(job: Job, timing: Timing) -> NDArray[np.int64]:
     seen_done = (timing.segment_done + 1).tolist()  # the cycle in which rule 1 sees that a segment is done
     retired = [cycle if bits == 0 else None for cycle, bits in zip(seen_done, writes, strict=True)]
     queue = sorted((cycle, segment) for segment, cycle in enumerate(seen_done) if writes[segment])
+    follows = job.schedule.segment_follows.tolist()
     found: list[tuple[int, int, int, int]] = []
     free_at = segment = queued = cycle = 0
 
@@ -27,6 +28,8 @@ def channel_transfers(job: Job, timing: Timing) -> NDArray[np.int64]:
 
     while segment < len(reads) or queued < len(queue):
         before = retired[segment - 2] if 2 <= segment < len(reads) else 0
+        if before is not None and segment < len(reads) and follows[segment]:
+            before = max(before, seen_done[segment - 1])
         may_read = segment < len(reads) and before is not None and before <= cycle
         if may_read and not reads[segment]:
             segment += 1

@@ -23,6 +23,7 @@ def layer_facts(
     """Return the facts of one layer and batch. `mask` bool [N, K, P, Q], None where no gate is applied."""
     schedule, traffic = job.schedule, placement.traffic
     on_lsb = timing.tile_on_lsb == 1
+    tile_steps = schedule.segment_steps[schedule.tile_segment]
     outputs_of_tiles = schedule.segment_columns[schedule.tile_segment] * schedule.tile_pixels
     written = traffic.write_bits + placement.shortcut_write_bits  # what leaves the chip passes the output buffer
     return LayerFacts(
@@ -30,7 +31,8 @@ def layer_facts(
         updated=int(mask.sum()) if mask is not None else 0,
         shared=int(outputs_of_tiles[on_lsb].sum()),
         outputs_wrong=outputs_wrong,
-        tile_cycles=int((job.tile_cycles - job.tile_fetch)[~on_lsb].sum()),
+        tile_cycles=int(tile_steps[~on_lsb].sum()) * sum(job.phases),
+        wait_cycles=int(schedule.tile_waits[~on_lsb].sum()) * len(job.phases),
         fetch_cycles=int(job.tile_fetch[~on_lsb].sum()),
         update_cycles=len(timing.launches) * schedule.steps * schedule.passes.update,
         launches=len(timing.launches),

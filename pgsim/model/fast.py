@@ -209,7 +209,7 @@ def _run(  # type: ignore[no-untyped-def]
     port_claimed = np.full(columns, -1, dtype=np.int64)  # cycle of the last claim by a returning update
 
     array_tile, array_spent = -1, 0
-    array_step = step_at = next_step_at = 0  # of the tile on the array: its step, the step's first cycle, the next one's
+    array_step = step_at = next_step_at = 0  # the tile's step, the step's first cycle, the next one's
     second_tile, second_spent = -1, 0
     next_tile = 0
 
@@ -235,7 +235,8 @@ def _run(  # type: ignore[no-untyped-def]
     low_words = np.zeros((low_banks, low_ports), dtype=np.int64)
     weight_at, weight_served = np.full(weight_banks, -1, dtype=np.int64), np.zeros(weight_banks, dtype=np.int64)
     weight_rows = np.zeros((weight_banks, weight_ports), dtype=np.int64)
-    rank_at, rank = np.full(high_banks + low_banks, -1, dtype=np.int64), np.zeros(high_banks + low_banks, dtype=np.int64)
+    rank_at = np.full(high_banks + low_banks, -1, dtype=np.int64)  # cycle in which `rank` was begun
+    rank = np.zeros(high_banks + low_banks, dtype=np.int64)  # words that the PE array's step has in each bank so far
     layer_words = words * (1 + segment_first_channel[-1] // group_out_channels + columns)  # more than an image has
     last_served, last_pop = columns - 1, -1
     launched = pushed = 0

@@ -58,10 +58,10 @@ class Job:
     `mask` is bool [N, K, P*Q], None where every output goes straight to its port (a layer that is not gated, and every
     layer of dense, two_pass and gated_fused). `tile_cycles` int64 [T] is E of every tile, of which the first
     `tile_fetch` int64 [T] fetch partial sums. `phases` is the passes a step takes each time a tile goes through its
-    steps on the PE array: twice in two_pass with a gate, else once. `second_cycles` int64 [T] is the cycles of a tile in the LSB parts of
-    gated_fused, else 0. `cooperative`: the LSB array shares the tiles. `reads_lsb`: the PE array reads both planes.
-    `activation`, `lsb` and `weight` are the buffers' ports (one part's of `weight`, where gated_fused has two parts at
-    work); one read of `weight` gives a column its weights of `row_steps` steps.
+    steps on the PE array: twice in two_pass with a gate, else once. `second_cycles` int64 [T] is the cycles of a tile
+    in the LSB parts of gated_fused, else 0. `cooperative`: the LSB array shares the tiles. `reads_lsb`: the PE array
+    reads both planes. `activation`, `lsb` and `weight` are the buffers' ports (one part's of `weight`, where
+    gated_fused has two parts at work); one read of `weight` gives a column its weights of `row_steps` steps.
     """
 
     schedule: Schedule

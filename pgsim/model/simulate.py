@@ -88,10 +88,11 @@ def simulate(
         parts: list[LayerCounts] = []
         known: list[LayerFacts] = []
         schedule: Schedule | None = None
-        for first in range(0, trace.images, accelerator.batch):
-            batch = work.images(slice(first, first + accelerator.batch))
+        together = trace.images if layer.recurrent else accelerator.batch
+        for first in range(0, trace.images, together):
+            batch = work.images(slice(first, first + together))
             images = len(batch.tensors.activation)
-            if schedule is None or images != accelerator.batch:
+            if schedule is None or images != together:
                 schedule = make_schedule(
                     layer, accelerator, widths, images, work.placement.traffic, gated=work.gate is not None
                 )
@@ -348,12 +349,7 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
     if machine.widths.from_trace:
         lsb = f" and {machine.widths.lsb}" if machine.widths.lsb else ""
         words.append(f"lane widths follow the trace: activation operands of {machine.widths.msb}{lsb} bits")
-    words.append(
-        "weight and activation buffers deliver every word that the PE array asks for in its cycle, whatever their banks"
-    )
-    if accelerator.organisation is Organisation.DECOUPLED:
-        shared = ", and MSB words where it shares plain tiles," if accelerator.cooperative else ""
-        words.append(f"the LSB array reads weights{shared} through ports of its own, which take no time and no area")
+    words.append("writes into buffers, and reads of shortcuts, thresholds and parameters, take no ports")
     words.append("area and leakage are without post-processing, control and wiring")
     priced = sorted(set().union(*(row.energy.assumed for row in rows)))
     if priced:

@@ -48,6 +48,7 @@ class LayerFacts:
     shared: int  # outputs of tiles that a cooperative LSB array takes
     outputs_wrong: int
     tile_cycles: int  # tiles x the cycles that each spends on its steps on the PE array
+    wait_cycles: int  # tiles x the cycles in which their steps wait for activation words, as banks and ports have it
     fetch_cycles: int  # tiles x the cycles in which each fetches partial sums, where K is split
     update_cycles: int  # launches x the cycles of each on a group of the LSB array, bank conflicts apart
     launches: int
@@ -105,6 +106,8 @@ def _time(layer: LayerResult, fact: LayerFacts, columns: int) -> Rules:
     shape, counts, actions = layer.shape, layer.counts, layer.counts.actions
     yield "cycles of the PE array: one cause each", counts.cycles, sum(counts.array_causes.values())
     yield "busy cycles of the PE array: the tiles'", fact.tile_cycles, counts.array_causes["busy"]
+    waited = counts.array_causes["bank_conflict"]
+    yield "cycles waiting for activation words: the tiles'", fact.wait_cycles, waited
     split = counts.array_causes["k_split"]  # waits for the part of K before are in it, too; none where K is whole
     fetched = min(split, fact.fetch_cycles) if fact.fetch_cycles else split
     yield "cycles fetching partial sums: at least the tiles'", fact.fetch_cycles, fetched

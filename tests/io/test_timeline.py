@@ -24,7 +24,7 @@ from tests.build_trace import build_trace
 
 Event = dict[str, Any]
 CAUSES = ("tail", "queue_full", "output_port", "drain", "update_wait", "off_chip", "k_split")
-GROUP_WORK = ("pop", "busy", "bank_conflict", "return", "port_wait")
+GROUP_WORK = ("pop", "busy", "bank_conflict", "weight_port", "return", "port_wait")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def test_the_pe_array_is_accounted_for_in_every_cycle_by_its_cause(drawn: Drawn)
     for cause in CAUSES:
         assert cycles_of(events, cause) == counted(drawn, "array_causes", cause), cause
     tiles = [e for e in events if e["name"] not in CAUSES]
-    assert cycles_of(tiles) == counted(drawn, "array_causes", "busy")
+    assert cycles_of(tiles) == counted(drawn, "array_causes", "busy", "bank_conflict")
+    waits = sum(e["args"]["bank_conflict_cycles"] for e in tiles)
+    assert waits == counted(drawn, "array_causes", "bank_conflict")
     assert {e["name"] for e in events} - set(CAUSES) == {f"tile {e['args']['tile']}" for e in tiles}
 
 

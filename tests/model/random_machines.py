@@ -49,10 +49,10 @@ def make_accelerator(
     queue_depth: int = 2,
     banks: int = 2,
     lsb_ports: int = 1,
-    activation_banks: int = 2,
-    activation_ports: int = 1,
-    weight_banks: int = 2,
-    weight_ports: int = 1,
+    activation_banks: int = 1,
+    activation_ports: int = 8,
+    weight_banks: int = 1,
+    weight_ports: int = 4,
     row_steps: int = 1,
     channel_bits: int = 64,
     latency: int = 3,
@@ -64,7 +64,7 @@ def make_accelerator(
     psum_bits: int = 32,
     overflow: OverflowMode = OverflowMode.ERROR,
 ) -> Accelerator:
-    """A machine with everything that a test does not care about filled in."""
+    """A machine with everything that a test does not care about filled in; nobody waits for an activation or weight."""
     decoupled = organisation is Organisation.DECOUPLED
     streams = 2 if organisation is Organisation.GATED_FUSED else 1
     return Accelerator(

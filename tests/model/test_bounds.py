@@ -183,7 +183,8 @@ def test_permuted_images_are_the_same_work(case: Case, seed: int) -> None:
     (one, *busy_one, _), (other, *busy_other, _) = actions_of(case, masks[0]), actions_of(permuted, masks[1])
     assert busy_one == busy_other
     working = (Stimulus.MSB, Stimulus.LSB)
-    for kind in set(ActionKind) - {ActionKind.MAC, ActionKind.SRAM_READ}:  # launches differ, and what they read
+    reads = {ActionKind.SRAM_READ, ActionKind.REGISTER_WRITE}  # launches differ, and what they read and keep
+    for kind in set(ActionKind) - {ActionKind.MAC, *reads}:
         assert one.count(kind) == other.count(kind)
     assert one.count(ActionKind.SRAM_READ, "activation") == other.count(ActionKind.SRAM_READ, "activation")
     for component in ("array", "update_array"):

@@ -24,9 +24,9 @@ def test_transfers_are_those_of_the_clocked_channel(case: Case) -> None:
     made: list[tuple[int, int, int, int]] = []
     step = OffChipChannel.step
 
-    def watched(channel: OffChipChannel, cycle: int, is_retired: list[bool]) -> None:
+    def watched(channel: OffChipChannel, cycle: int, *states: list[bool]) -> None:
         reads, writes, writing = channel.read_cycles, channel.write_cycles, list(channel.write_queue)
-        step(channel, cycle, is_retired)
+        step(channel, cycle, *states)
         if channel.read_cycles > reads:
             made.append((channel.next_read - 1, 0, cycle, channel.free_at))
         if channel.write_cycles > writes:

@@ -25,7 +25,10 @@ def example() -> tuple[Job, Operands]:
     form = NumberFormat(Encoding.TWOS_COMPLEMENT, 8)
     gate = Gate(1, np.zeros(2, dtype=np.int64))
     layer = Layer("example", geometry, NumberFormat(Encoding.UNSIGNED, 2), form, weight, 1.0, np.ones(1), gate)
-    accelerator = make_accelerator(rows=2, columns=2, multipliers=1, groups=1, lanes=2, queue_depth=2, banks=2)
+    accelerator = make_accelerator(
+        rows=2, columns=2, multipliers=1, groups=1, lanes=2, queue_depth=2, banks=2,
+        activation_banks=2, activation_ports=1, weight_banks=2, weight_ports=1,
+    )  # fmt: skip
     widths = LaneWidths(1, 1, True)
     on_chip = Traffic(input_off_chip=False, pixel_bits=2, pixel_lsb_bits=2)
     schedule = make_schedule(layer, accelerator, widths, 1, on_chip, gated=True)

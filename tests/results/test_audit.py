@@ -108,6 +108,8 @@ TAMPERS: dict[str, tuple[int, Callable[[LayerResult], LayerResult], set[str]]] =
     "a busy cycle more": (1, counts(array_causes=("busy", 1)), {
         "cycles of the PE array: one cause each", "busy cycles of the PE array: the tiles'"}),
     "a stall more": (1, counts(array_causes=("drain", 1)), {"cycles of the PE array: one cause each"}),
+    "a wait for a word more": (1, counts(array_causes=("bank_conflict", 1)), {
+        "cycles of the PE array: one cause each", "cycles waiting for activation words: the tiles'"}),
     "a fetch more": (1, counts(array_causes=("k_split", 1)), {
         "cycles of the PE array: one cause each", "cycles fetching partial sums: at least the tiles'"}),
     "a cycle more": (1, counts(cycles=1), {

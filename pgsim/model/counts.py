@@ -16,7 +16,7 @@ from pgsim.model.job import Job, Timing
 from pgsim.model.lanes import LaneWidths
 from pgsim.model.post_unit import COMPONENT as POST
 from pgsim.model.post_unit import parameter_bits, post_work
-from pgsim.model.residency import Placement, plane_bits
+from pgsim.model.residency import Placement
 from pgsim.model.schedule import Schedule
 from pgsim.results.actions import Action, ActionKind, Actions
 from pgsim.workload.layer import Layer
@@ -75,7 +75,6 @@ def lane_actions(
 def memory_actions(
     layer: Layer,
     accelerator: Accelerator,
-    widths: LaneWidths,
     schedule: Schedule,
     timing: Timing,
     placement: Placement,
@@ -88,7 +87,7 @@ def memory_actions(
     """
     org, array = accelerator.organisation, accelerator.array
     gated = layer.gate is not None and org is not Organisation.DENSE
-    high, low = plane_bits(layer, widths)
+    high, low = placement.planes
     on_pe_array = timing.tile_on_lsb == 0
     tile_segment = schedule.tile_segment[on_pe_array]
     words = _pe_words(layer, accelerator, schedule, timing)
@@ -187,6 +186,7 @@ def crossbar_actions(
     widths: LaneWidths,
     schedule: Schedule,
     timing: Timing,
+    placement: Placement,
     mask: NDArray[np.bool_] | None,
 ) -> Counts:
     """Count bits through each level of the multiplexers: words as they are delivered, one that lanes share for each."""
@@ -198,7 +198,7 @@ def crossbar_actions(
         sign = layer.act.storage_bits - layer.act.bits if gated else 0  # in both streams
         bits["pixels"] = words * n * (layer.act.storage_bits + sign)
     else:
-        high, low = plane_bits(layer, widths)
+        high, low = placement.planes
         bits["pixels"] = words * n * high
         if mask is not None:
             lane_words = int((mask.sum(axis=(0, 1)) * layer.geometry.taps_inside()).sum()) * schedule.words
@@ -277,8 +277,8 @@ def count_layer(
     updated = int(mask.sum()) if mask is not None else 0
     counts, busy, update_busy = lane_actions(layer, accelerator, widths, job, timing, images, updated)
     schedule = job.schedule
-    counts += memory_actions(layer, accelerator, widths, schedule, timing, placement, images)
-    counts += crossbar_actions(layer, accelerator, widths, schedule, timing, mask)
+    counts += memory_actions(layer, accelerator, schedule, timing, placement, images)
+    counts += crossbar_actions(layer, accelerator, widths, schedule, timing, placement, mask)
     counts += parameter_actions(layer, accelerator, schedule)
     tile_outputs = schedule.segment_columns[schedule.tile_segment] * schedule.tile_pixels
     counts += output_actions(layer, accelerator, images, updated, int(tile_outputs[timing.tile_on_lsb == 0].sum()))

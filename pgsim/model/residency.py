@@ -5,6 +5,10 @@ and all that is kept beside it, for every image of a batch, fit at every layer f
 A layer that also may stream something from or to off-chip memory through the same buffer keeps a quarter of it for
 that. A shortcut that replaces one of the same size at the same layer overwrites it, element by element. A recorded
 boundary comes from outside: a layer that adds one reads it over the channel, and so does one that reads its codes.
+
+Codes that stay are split into planes once, as the layers with a gate that read them need them; a layer without one
+reads both planes, however they were split. Codes that two layers with a gate need in different planes go off chip, and
+are split anew for each as they arrive.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ class Kept:
     lsb_bits: int  # in the LSB plane's buffer
     is_shortcut: bool
     shape: tuple[int, int, int]  # (channels, rows, columns)
+    alike: bool = True  # all readers take the same planes, so that it may stay on chip
 
     @property
     def elements(self) -> int:
@@ -56,6 +61,7 @@ class Placement:
     code_lsb_write_bits: int  # of these, the LSB plane's
     shortcut_read_bits: int  # shortcut bits read from the output buffer, an image
     shortcut_write_bits: int  # shortcut bits written into the output buffer to stay there, an image
+    planes: tuple[int, int]  # bits of one input code as it is stored: in the activation buffer, in the LSB plane's
     raw_output: bool  # True where what follows is outside the trace and accumulators leave the chip as they are
 
 
@@ -75,6 +81,13 @@ def plane_bits(layer: Layer, widths: LaneWidths) -> tuple[int, int]:
     return high, total - high
 
 
+def shared_planes(readers: list[Layer], widths: LaneWidths) -> tuple[int, int] | None:
+    """Return `plane_bits` of a tensor for all its readers: those of the layers with a gate, the first reader's where
+    none has one; None where two with a gate need different planes."""
+    needs = {plane_bits(layer, widths) for layer in readers if layer.gate} or {plane_bits(readers[0], widths)}
+    return needs.pop() if len(needs) == 1 else None
+
+
 def saved_shapes(layer: Layer) -> dict[str, tuple[int, int, int]]:
     """Shape (channels, rows, columns) of every tensor that the layer's post steps save, by name."""
     channels, rows, columns = layer.geometry.output_shape
@@ -87,7 +100,7 @@ def saved_shapes(layer: Layer) -> dict[str, tuple[int, int, int]]:
     return saved
 
 
-def _kept_tensors(trace: Trace, widths: LaneWidths, plane_apart: bool) -> list[Kept]:
+def _kept_tensors(trace: Trace, widths: LaneWidths, planes_apart: bool) -> list[Kept]:
     consumers: dict[str, list[int]] = defaultdict(list)
     for index, layer in enumerate(trace.layers):
         if layer.input_name is not None:
@@ -105,8 +118,12 @@ def _kept_tensors(trace: Trace, widths: LaneWidths, plane_apart: bool) -> list[K
             if isinstance(step, SaveShortcut):
                 kept.append(Kept(step.name, index, users, prod(shape) * step.bits, 0, True, shape))
             else:
-                high, low = plane_bits(trace.layers[users[0]], widths) if plane_apart else (step.format.storage_bits, 0)
-                kept.append(Kept(step.name, index, users, prod(shape) * high, prod(shape) * low, False, shape))
+                planes: tuple[int, int] | None = (step.format.storage_bits, 0)
+                if planes_apart:
+                    planes = shared_planes([trace.layers[user] for user in users], widths)
+                high, low = planes or plane_bits(trace.layers[users[0]], widths)
+                bits, lsb_bits = prod(shape) * high, prod(shape) * low
+                kept.append(Kept(step.name, index, users, bits, lsb_bits, False, shape, planes is not None))
     return kept
 
 
@@ -120,7 +137,7 @@ def place(trace: Trace, accelerator: Accelerator, widths: LaneWidths, psum_bits:
     used = [{"activation": 0, "activation_lsb": 0, "output": 0} for _ in trace.layers]
     if accelerator.memory.feature_maps is FeatureMaps.ON_CHIP:
         for tensor in tensors:
-            if _try_keep(tensor, by_name, on_chip, used, trace, accelerator):
+            if tensor.alike and _try_keep(tensor, by_name, on_chip, used, trace, accelerator):
                 on_chip.add(tensor.name)
     return [
         _placement(index, trace, by_name, on_chip, used[index], accelerator, widths, psum_bits)
@@ -182,6 +199,22 @@ def _shortcut_bits(step: AddShortcut, trace: Trace, by_name: dict[str, Kept]) ->
     return channels * -(-rows // step.stride) * -(-columns // step.stride) * bits
 
 
+def output_room(layer: Layer, columns: int, free: int, reads: int, writes: int) -> int | None:
+    """Return the bits of the output buffer, of `free`, that a layer's outputs may take on their way off chip.
+
+    `reads` bits of shortcuts an image come from off chip through the same buffer, `writes` bits of outputs leave.
+    The shortcuts of two segments have room beside the outputs of two: those of whole channel tiles where there is so
+    much, else of bands. Bands are as tall as their outputs' part of the buffer allows, and the parts are as writes to
+    reads, so that their shortcuts fit the rest. None where no output leaves, as bands are not cut for shortcuts then,
+    and whole channel tiles' do not fit.
+    """
+    g = layer.geometry
+    whole = 2 * -(-min(columns, g.out_channels) * g.out_pixels * reads // g.outputs)
+    if writes:
+        return max(free - whole, (free - 2) * writes // (reads + writes))  # 2: a bit each for what is rounded up
+    return free - whole if whole <= free else None
+
+
 def _placement(
     index: int,
     trace: Trace,
@@ -193,7 +226,10 @@ def _placement(
     psum_bits: int,
 ) -> Placement:
     layer, memory = trace.layers[index], accelerator.memory
-    high, low = plane_bits(layer, widths) if memory.activation_lsb is not None else (layer.act.storage_bits, 0)
+    planes = plane_bits(layer, widths) if memory.activation_lsb is not None else (layer.act.storage_bits, 0)
+    if layer.input_name in on_chip:
+        tensor = by_name[layer.input_name]
+        planes = (tensor.bits // tensor.elements, tensor.lsb_bits // tensor.elements)
     reads = writes = code_writes = code_lsb_writes = shortcut_reads = shortcut_writes = 0
     for step in layer.post:
         if isinstance(step, AddShortcut):
@@ -215,19 +251,21 @@ def _placement(
     if raw:
         writes += layer.geometry.outputs * psum_bits
     input_on_chip = layer.input_name in on_chip
+    output_free = memory.output.size_bits - used["output"]
+    room = output_room(layer, accelerator.array.columns, output_free, reads, writes) if reads else output_free
     traffic = Traffic(
         input_off_chip=not input_on_chip,
-        pixel_bits=layer.geometry.in_channels * high,
-        pixel_lsb_bits=layer.geometry.in_channels * low,
+        pixel_bits=layer.geometry.in_channels * planes[0],
+        pixel_lsb_bits=layer.geometry.in_channels * planes[1],
         read_bits=reads,
         write_bits=writes,
         activation_free=memory.activation.size_bits - used["activation"],
         activation_lsb_free=memory.activation_lsb.size_bits - used["activation_lsb"] if memory.activation_lsb else None,
-        output_free=memory.output.size_bits - used["output"],
+        output_free=output_free if room is None else room,
     )
     if input_on_chip:
         traffic = replace(traffic, activation_free=None, activation_lsb_free=None)
     words = f"input {'on' if input_on_chip else 'off'} chip, output {'off' if writes else 'on'} chip"
     if reads:
-        words += ", shortcut off chip"
-    return Placement(traffic, words, code_writes, code_lsb_writes, shortcut_reads, shortcut_writes, raw)
+        words += ", shortcut off chip" + (" (room for it assumed)" if room is None else "")
+    return Placement(traffic, words, code_writes, code_lsb_writes, shortcut_reads, shortcut_writes, planes, raw)

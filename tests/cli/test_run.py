@@ -51,7 +51,7 @@ def test_a_run_prints_every_table_and_that_its_audit_holds(trace: str, capsys: p
     assert (
         f"\npgsim {pgsim.__version__}, trace {load_trace(trace).sha256[:12]}, predictivenet {sha}, energy table" in out
     )
-    assert "\naudit: 58 checks hold (" in out
+    assert "\naudit: 60 checks hold (" in out
 
 
 @pytest.mark.parametrize("name", ["predictivenet_cooperative", "gated_fused", "fracbnn_two_pass", "dense_int16"])

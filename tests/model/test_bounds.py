@@ -19,7 +19,7 @@ from pgsim.model.counts import count_layer
 from pgsim.model.fast import run_fast
 from pgsim.model.job import Job, Timing, make_job
 from pgsim.model.lanes import LaneWidths
-from pgsim.model.residency import Placement
+from pgsim.model.residency import Placement, plane_bits
 from pgsim.model.schedule import Traffic, make_schedule
 from pgsim.results.actions import ActionKind, Actions
 from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
@@ -56,7 +56,7 @@ def run_masked(case: Case, mask: np.ndarray | None) -> tuple[Job, Timing]:
 def actions_of(case: Case, mask: np.ndarray) -> tuple[Actions, int, int, Timing]:
     """Actions and busy lane-cycles (PE array, LSB array) of a decoupled case."""
     job, timing = run_masked(case, mask)
-    placement = Placement(case.traffic, "", 0, 0, 0, 0, False)
+    placement = Placement(case.traffic, "", 0, 0, 0, 0, plane_bits(case.layer, WIDTHS), False)
     images = len(case.activation)
     return (*count_layer(case.layer, case.accelerator, WIDTHS, job, timing, placement, images, mask), timing)
 

@@ -34,6 +34,7 @@ def areas_of(
     Two banks of activations and of weights, eight of the LSB plane.
     """
     shape = {"rows": 4, "columns": 4, "multipliers": 4, "groups": 1, "lanes": 4, "queue_depth": 8, "banks": 8}
+    shape |= {"activation_banks": 2, "activation_ports": 1, "weight_banks": 2, "weight_ports": 1}
     machine = make_accelerator(organisation, psum_bits=24, **{**shape, **changes})
     return area(machine, LaneWidths(2, 1, True), table)
 

@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgsim.arith.formats import Encoding, NumberFormat
-from pgsim.hw.accelerator import Accelerator, FeatureMaps, Organisation
+from pgsim.errors import InputError
+from pgsim.hw.accelerator import Accelerator, Buffer, FeatureMaps, Organisation
 from pgsim.hw.prices import Stimulus
 from pgsim.model.counts import count_layer, crossbar_actions, parameter_actions
 from pgsim.model.fast import run_fast
 from pgsim.model.job import make_job
 from pgsim.model.lanes import LaneWidths, resolve_widths
 from pgsim.model.post_unit import parameter_bits, post_work
-from pgsim.model.residency import place, saved_shapes
+from pgsim.model.residency import output_room, place, plane_bits, saved_shapes
 from pgsim.model.schedule import make_schedule
 from pgsim.results.actions import Action, ActionKind, Actions
 from pgsim.workload.layer import (
@@ -203,31 +206,38 @@ def test_a_layer_without_a_gate_counts_dense_lanes_and_its_post_steps(organisati
     assert actions.count(ActionKind.DRAM_READ) == 4 * 36 * 8  # the weights; the codes are on chip
 
 
+def two_banks(accelerator: Accelerator) -> Accelerator:
+    """The machine with two banks of one port for activations and for weights, as the LSB plane has."""
+    memory = accelerator.memory
+    activation, weight = (Buffer(buffer.size_bits, 2) for buffer in (memory.activation, memory.weight))
+    return replace(accelerator, memory=replace(memory, activation=activation, weight=weight))
+
+
 def test_words_pass_multiplexers_from_their_bank_to_each_lane_that_takes_them() -> None:
     mask = np.zeros((1, 4, 4, 4), np.bool_)
     mask[0, 1, :, 0] = True  # four outputs of channel 1, which one launch takes
-    actions, *_ = counted(Organisation.DECOUPLED, 1, mask)
+    actions, *_ = counted(Organisation.DECOUPLED, 1, mask, two_banks(machine()))
     words = TAPS_INSIDE * 4 * 2 + (4 + 6 + 6 + 4) * 4 * 1  # to pixels and to lanes, from two banks: one level
     weights = 9 * 4 * 8  # of a launch, from two banks
     entries, results = 4 * (32 + 4 + 1) * 2, 4 * 32 * 2  # from four FIFOs and from four lanes: two levels
     ports = 64 * 32  # a group's result or the drain's
     assert actions.count(ActionKind.SELECT, "crossbar") == words + weights + entries + results + ports
-    plain, *_ = counted(Organisation.DECOUPLED, 2, None)
+    plain, *_ = counted(Organisation.DECOUPLED, 2, None, two_banks(machine()))
     assert plain.count(ActionKind.SELECT, "crossbar") == TAPS_INSIDE * 4 * (2 + 1) + ports
     for organisation, gate in ((Organisation.DENSE, None), (Organisation.TWO_PASS, mask)):
-        actions, *_ = counted(organisation, 1, gate)
+        actions, *_ = counted(organisation, 1, gate, two_banks(machine(organisation)))
         assert actions.count(ActionKind.SELECT, "crossbar") == TAPS_INSIDE * 4 * 3
 
 
 def test_every_lane_that_shares_a_tile_takes_words_of_both_planes() -> None:
-    base = machine()
+    base = two_banks(machine())
     assert base.update is not None
     accelerator = replace(base, cooperative=True, update=replace(base.update, groups=4))
     trace, widths = network(), resolve_widths(machine(), network())
     placement = place(trace, accelerator, widths, 32)[2]
     schedule = make_schedule(trace.layers[2], accelerator, widths, 1, placement.traffic, gated=False)
     timing = run_fast(make_job(schedule, trace.layers[2].geometry, accelerator, None))
-    found = crossbar_actions(trace.layers[2], accelerator, widths, schedule, timing, None)
+    found = crossbar_actions(trace.layers[2], accelerator, widths, schedule, timing, placement, None)
     shared = np.flatnonzero(timing.tile_on_lsb)
     assert 0 < len(shared) < 4
     taps = np.array([20, 30, 30, 20])  # of a row of four pixels inside the input
@@ -300,6 +310,102 @@ def test_codes_are_written_into_the_planes_that_their_reader_splits_them_into() 
     fill = 64 * 3  # the input comes from off chip; a layer without a gate halves its codes: 2 bits and 1
     assert actions.count(ActionKind.SRAM_WRITE, "activation") == 64 * 2 + fill * 2 // 3
     assert actions.count(ActionKind.SRAM_WRITE, "activation_lsb") == 64 + fill // 3
+
+
+def two_readers(pred_bits: int | None) -> Trace:
+    """Codes a, read first by `side`, with a gate of `pred_bits` if any, and then by `middle`, with one of 2 bits."""
+    trace = network()
+    stem, middle, last = trace.layers
+    gate = Gate(pred_bits, np.zeros(4, np.int64)) if pred_bits is not None else None
+    side = replace(middle, name="side", gate=gate, post=(Logits("side.out", 1.0),))
+    return replace(trace, layers=(stem, side, middle, last))
+
+
+def narrow_and_wide() -> Accelerator:
+    """A machine whose MSB lanes take a bit and whose LSB lanes two: codes without a gate are split so."""
+    base = machine()
+    assert base.update is not None
+    return replace(base, array=replace(base.array, act_bits=1), update=replace(base.update, act_bits=2))
+
+
+def test_codes_are_split_once_as_the_layer_with_a_gate_needs_them() -> None:
+    trace, accelerator = two_readers(None), narrow_and_wide()
+    widths = resolve_widths(accelerator, trace)
+    assert plane_bits(trace.layers[1], widths) == (1, 2)  # by itself
+    places = place(trace, accelerator, widths, 32)
+    assert [p.planes for p in places] == [(1, 2), (2, 1), (2, 1), (1, 2)]
+    assert (places[0].code_write_bits, places[0].code_lsb_write_bits) == (64 * 3, 64)
+    actions, *_ = counted(Organisation.DECOUPLED, 1, None, accelerator, trace)
+    assert actions.count(ActionKind.SRAM_READ, "activation") == TAPS_INSIDE * 4 * 2
+    assert actions.count(ActionKind.SRAM_READ, "activation_lsb") == TAPS_INSIDE * 4 * 1
+    away = replace(accelerator, memory=replace(accelerator.memory, feature_maps=FeatureMaps.OFF_CHIP))
+    assert [p.planes for p in place(trace, away, widths, 32)] == [(1, 2), (1, 2), (2, 1), (1, 2)]  # each its own
+
+
+def test_codes_that_two_gates_need_in_other_planes_go_off_chip_where_planes_are_apart() -> None:
+    trace, accelerator = two_readers(1), narrow_and_wide()
+    places = place(trace, accelerator, resolve_widths(accelerator, trace), 32)
+    assert [p.traffic.input_off_chip for p in places] == [True, True, True, False]
+    assert [p.planes for p in places] == [(1, 2), (1, 2), (2, 1), (1, 2)]
+    assert (places[0].traffic.write_bits, places[0].code_write_bits) == (64 * 3, 0)
+    traffic = places[2].traffic
+    assert (traffic.pixel_bits, traffic.pixel_lsb_bits) == (4 * 2, 4 * 1)
+    fused = machine(Organisation.GATED_FUSED)
+    places = place(trace, fused, resolve_widths(fused, trace), 32)
+    assert [p.planes for p in places] == [(3, 0)] * 4
+    assert [p.traffic.input_off_chip for p in places] == [True, False, False, False]
+
+
+def test_shortcuts_from_off_chip_have_room_beside_the_outputs_that_leave() -> None:
+    # The shortcut's 1024 bits are too many for 3/4 of the buffer. Two channel tiles of 4 rows take 2048 bits for it
+    # and 256 for logits; two bands of 2 rows 1024 and 128.
+    def rows(size: int) -> int:
+        accelerator = machine(output=size)
+        placement = place(network(), accelerator, LaneWidths(2, 1, True), 32)[2]
+        assert placement.traffic.read_bits == 1024
+        assert placement.words == "input on chip, output off chip, shortcut off chip"
+        layer = network().layers[2]
+        schedule = make_schedule(layer, accelerator, LaneWidths(2, 1, True), 1, placement.traffic, gated=False)
+        return schedule.band_rows
+
+    assert rows(1364) == 2
+    assert rows(1152 + 2) == 2
+    assert rows(1150) == 1
+    assert rows(576 + 2) == 1
+    with pytest.raises(InputError, match=r"two bands of one output row of layer last \(64 bits\), not 63 bits"):
+        rows(576)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 5000), st.integers(1, 9), st.integers(1, 9))
+def test_bands_whose_outputs_fit_their_room_leave_room_for_their_shortcuts(
+    free: int, reads: int, writes: int, rows: int, columns: int
+) -> None:
+    layer = replace(network().layers[0], geometry=Geometry(LayerKind.CONV, 1, 7, rows, 5))
+    room = output_room(layer, columns, free, reads, writes)
+    if room is None:
+        assert writes == 0
+        return
+    for height in range(1, rows + 1):
+        outputs = min(columns, 7) * height * 5  # of a band, as the schedule takes it
+        leaving, coming = (2 * -(-outputs * bits // layer.geometry.outputs) for bits in (writes, reads))
+        if leaving <= room:
+            assert leaving + coming <= free
+
+
+def test_where_no_output_leaves_shortcuts_without_room_are_named() -> None:
+    trace = network()
+    stem, middle, last = trace.layers
+    third = replace(last, name="third", post=(last.post[0], AddShortcut("s0"), requantise("c")))
+    end = replace(last, name="end", input_name="c", post=(last.post[0], Logits("logits", 1.0)))
+    trace = replace(trace, layers=(stem, middle, third, end))
+    placement = place(trace, machine(output=1364), LaneWidths(2, 1, True), 32)[2]
+    assert placement.words == "input on chip, output on chip, shortcut off chip (room for it assumed)"
+    assert (placement.traffic.output_free, placement.traffic.write_bits) == (1364, 0)
+    narrow = machine(output=1364)
+    narrow = replace(narrow, array=replace(narrow.array, columns=2))  # two channel tiles of 512 bits fit
+    placement = place(trace, narrow, LaneWidths(2, 1, True), 32)[2]
+    assert placement.words == "input on chip, output on chip, shortcut off chip"
+    assert placement.traffic.output_free == 1364 - 1024
 
 
 def test_every_part_of_k_drains_through_the_shadow_registers() -> None:

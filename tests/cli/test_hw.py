@@ -52,6 +52,7 @@ def test_show_sums_the_area_of_the_parts(capsys: pytest.CaptureFixture[str]) -> 
     by_hand = {
         "array": 288 * 443.5,
         "shadow": 36 * 24 * 5.98,
+        "crossbar": 9 * 8 * 8 * 31 * 1.794,  # nine pixels' words of 8 x 8 bits, each from one of 32 banks
         # multiplier of 24 bits, adders of 24 and 40, two comparators of 24, two sets of a factor and a bias
         "post": 4 * (2072.9 + 103.8 + 171.3 + 2 * 53.25 + 2 * (16 + 40) * 5.98),
         "activation": 12 * 30060.7,  # banks of 4 KiB

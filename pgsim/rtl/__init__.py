@@ -1,0 +1,1 @@
+"""The machine in SystemVerilog, and its co-simulation against the engines."""

@@ -1,0 +1,249 @@
+// What follows the accumulator (docs/timing-contract.md, section 8): a row of stages behind each output port, and the
+// memories of shortcuts, of codes in two planes and of logits that they share.
+//
+//   port 0 --stages--+                    +--> shortcuts --> back to the stages
+//   port 1 --stages--+--codes, values-----+--> high plane, low plane
+//   ...              |                    +--> logits
+//
+// Every port takes a result a cycle, in any order, and none is ever refused. One compiled unit serves every layer: the host
+// loads a program (pgsim/rtl/post.py) while the unit is idle, then feeds results, then waits for idle and reads.
+module post_unit
+  import post_package::*;
+#(
+    parameter  int                  COLUMNS        = 4,
+    parameter  int                  STAGES         = 8,
+    parameter  logic [8*STAGES-1:0] UNITS          = '1,                      // a byte a stage: what it can do
+    parameter  int                  PSUM_BITS      = 24,
+    parameter  int                  VALUE_BITS     = 40,                      // between steps
+    parameter  int                  FACTOR_BITS    = 24,
+    parameter  int                  BIAS_BITS      = 40,
+    parameter  int                  IMAGES         = 1,
+    parameter  int                  PIXEL_BITS     = 12,                      // pixels of a map: fewer than 2^PIXEL_BITS
+    parameter  int                  TILES          = 64,                      // channels of a port
+    parameter  int                  SHORTCUT_BITS  = 16,
+    parameter  int                  CODE_BITS      = 8,
+    parameter  int                  LEVELS         = 8,                       // 2^LEVELS - 1 thresholds
+    parameter  int                  TREE_WORDS     = 256,
+    parameter  int                  POOL_OVERLAP   = 2,
+    parameter  int                  POOL_WORDS     = 64,
+    parameter  int                  POOL_AXIS      = 64,
+    parameter  int                  POOL_COUNT     = 10,
+    parameter  int                  POOL_QUEUE     = 64,
+    parameter  int                  SHORTCUT_WORDS = 1024,
+    parameter  int                  CODE_WORDS     = 1024,
+    parameter  int                  LOGIT_WORDS    = 64,
+    localparam int                  IMAGE_BITS     = index_bits(IMAGES),
+    localparam int                  TILE_BITS      = index_bits(TILES)
+) (
+    input  logic                         clk,
+    input  logic                         reset,
+    // host: a word a cycle in; a word of a memory within the cycle out
+    input  logic                         host_write,
+    input  logic        [           3:0] host_select,         // select_t
+    input  logic        [           7:0] host_stage,
+    input  logic        [          15:0] host_port,
+    input  logic        [          31:0] host_address,
+    input  logic signed [          63:0] host_data,
+    output logic signed [          63:0] host_read,
+    // results, one a port and cycle
+    input  logic                         in_valid   [COLUMNS],
+    input  logic        [IMAGE_BITS-1:0] in_image   [COLUMNS],
+    input  logic        [ TILE_BITS-1:0] in_tile    [COLUMNS],
+    input  logic        [PIXEL_BITS-1:0] in_pixel   [COLUMNS],
+    input  logic signed [ PSUM_BITS-1:0] in_value   [COLUMNS],
+    // words that the memories take in this cycle
+    output logic        [          31:0] shortcuts_written,
+    output logic        [          31:0] codes_written,
+    output logic        [          31:0] logits_written,
+    output logic                         idle,
+    output logic                         fault                // since the last reset: results are not to be trusted
+);
+
+  localparam int WORD_BITS = CODE_BITS + 1;
+  localparam int WRITERS = COLUMNS * STAGES;
+  localparam int ADDRESS_BITS = index_bits(larger(larger(SHORTCUT_WORDS, CODE_WORDS), larger(LOGIT_WORDS, POOL_WORDS)));
+
+  select_t select;
+  assign select = select_t'(host_select);
+
+  // Ports
+
+  logic [ADDRESS_BITS-1:0] address[COLUMNS][STAGES];
+  logic [ADDRESS_BITS-1:0] code_address[COLUMNS][STAGES];
+  logic [SHORTCUT_BITS-1:0] shortcut_read[COLUMNS][STAGES];
+  logic [SHORTCUT_BITS-1:0] shortcut_write[COLUMNS][STAGES];
+  logic signed [VALUE_BITS-1:0] logit_write[COLUMNS][STAGES];
+  logic signed [WORD_BITS-1:0] code_high[COLUMNS][STAGES];
+  logic signed [WORD_BITS-1:0] code_low[COLUMNS][STAGES];
+  logic shortcut_valid[COLUMNS][STAGES];
+  logic logit_valid[COLUMNS][STAGES];
+  logic code_valid[COLUMNS][STAGES];
+  logic [COLUMNS-1:0] port_busy, port_fault;
+
+  for (genvar j = 0; j < COLUMNS; j++) begin : ports
+    post_port #(
+        .STAGES(STAGES),
+        .UNITS(UNITS),
+        .PSUM_BITS(PSUM_BITS),
+        .VALUE_BITS(VALUE_BITS),
+        .FACTOR_BITS(FACTOR_BITS),
+        .BIAS_BITS(BIAS_BITS),
+        .IMAGE_BITS(IMAGE_BITS),
+        .PIXEL_BITS(PIXEL_BITS),
+        .TILES(TILES),
+        .ADDRESS_BITS(ADDRESS_BITS),
+        .SHORTCUT_BITS(SHORTCUT_BITS),
+        .CODE_BITS(CODE_BITS),
+        .LEVELS(LEVELS),
+        .TREE_WORDS(TREE_WORDS),
+        .POOL_OVERLAP(POOL_OVERLAP),
+        .POOL_WORDS(POOL_WORDS),
+        .POOL_AXIS(POOL_AXIS),
+        .POOL_COUNT(POOL_COUNT),
+        .POOL_QUEUE(POOL_QUEUE)
+    ) post (
+        .clk,
+        .reset,
+        .host_write(host_write && (host_port == 16'(j) || host_port == 16'(EVERY_PORT))),
+        .host_select(select),
+        .host_stage,
+        .host_address,
+        .host_data,
+        .in_valid(in_valid[j]),
+        .in_image(in_image[j]),
+        .in_tile(in_tile[j]),
+        .in_pixel(in_pixel[j]),
+        .in_value(in_value[j]),
+        .address(address[j]),
+        .shortcut_read(shortcut_read[j]),
+        .shortcut_valid(shortcut_valid[j]),
+        .shortcut_write(shortcut_write[j]),
+        .logit_valid(logit_valid[j]),
+        .logit_write(logit_write[j]),
+        .code_valid(code_valid[j]),
+        .code_address(code_address[j]),
+        .code_high(code_high[j]),
+        .code_low(code_low[j]),
+        .busy(port_busy[j]),
+        .fault(port_fault[j])
+    );
+  end
+
+  assign idle = ~|port_busy;
+
+  always_ff @(posedge clk) fault <= !reset && (fault || |port_fault);
+
+  // Memories: a writer for each stage of each port, and the host as the last writer and reader
+
+  localparam int SHORTCUT_INDEX = index_bits(SHORTCUT_WORDS);
+  localparam int CODE_INDEX = index_bits(CODE_WORDS);
+  localparam int LOGIT_INDEX = index_bits(LOGIT_WORDS);
+
+  logic shortcut_writes[WRITERS+1];
+  logic [SHORTCUT_INDEX-1:0] shortcut_addresses[WRITERS+1];
+  logic [SHORTCUT_BITS-1:0] shortcut_words[WRITERS+1];
+  logic [SHORTCUT_BITS-1:0] shortcut_reads[WRITERS+1];
+  logic code_writes[2][WRITERS+1];  // of the high and of the low plane
+  logic [CODE_INDEX-1:0] code_addresses[WRITERS+1];
+  logic [WORD_BITS-1:0] code_words[2][WRITERS+1];
+  logic [WORD_BITS-1:0] code_reads[2][1];
+  logic logit_writes[WRITERS+1];
+  logic [LOGIT_INDEX-1:0] logit_addresses[WRITERS+1];
+  logic [VALUE_BITS-1:0] logit_words[WRITERS+1];
+  logic [VALUE_BITS-1:0] logit_reads[1];
+
+  for (genvar j = 0; j < COLUMNS; j++) begin : from_ports
+    for (genvar s = 0; s < STAGES; s++) begin : from_stages
+      localparam int I = j * STAGES + s;
+      assign shortcut_writes[I] = shortcut_valid[j][s];
+      assign shortcut_addresses[I] = SHORTCUT_INDEX'(address[j][s]);
+      assign shortcut_words[I] = shortcut_write[j][s];
+      assign shortcut_read[j][s] = shortcut_reads[I];
+      assign code_writes[0][I] = code_valid[j][s];
+      assign code_writes[1][I] = code_valid[j][s];
+      assign code_addresses[I] = CODE_INDEX'(code_address[j][s]);
+      assign code_words[0][I] = code_high[j][s];
+      assign code_words[1][I] = code_low[j][s];
+      assign logit_writes[I] = logit_valid[j][s];
+      assign logit_addresses[I] = LOGIT_INDEX'(address[j][s]);
+      assign logit_words[I] = logit_write[j][s];
+    end
+  end
+
+  assign shortcut_writes[WRITERS] = host_write && select == TO_SHORTCUTS;
+  assign shortcut_addresses[WRITERS] = SHORTCUT_INDEX'(host_address);
+  assign shortcut_words[WRITERS] = SHORTCUT_BITS'(host_data);
+  assign code_writes[0][WRITERS] = host_write && select == TO_HIGH_PLANE;
+  assign code_writes[1][WRITERS] = host_write && select == TO_LOW_PLANE;
+  assign code_addresses[WRITERS] = CODE_INDEX'(host_address);
+  assign code_words[0][WRITERS] = WORD_BITS'(host_data);
+  assign code_words[1][WRITERS] = WORD_BITS'(host_data);
+  assign logit_writes[WRITERS] = host_write && select == TO_LOGITS;
+  assign logit_addresses[WRITERS] = LOGIT_INDEX'(host_address);
+  assign logit_words[WRITERS] = VALUE_BITS'(host_data);
+
+  post_memory #(
+      .WORDS(SHORTCUT_WORDS),
+      .BITS(SHORTCUT_BITS),
+      .WRITERS(WRITERS + 1),
+      .READERS(WRITERS + 1)
+  ) shortcuts (
+      .clk,
+      .write(shortcut_writes),
+      .write_address(shortcut_addresses),
+      .write_data(shortcut_words),
+      .read_address(shortcut_addresses),
+      .read_data(shortcut_reads)
+  );
+
+  for (genvar plane = 0; plane < 2; plane++) begin : planes
+    post_memory #(
+        .WORDS(CODE_WORDS),
+        .BITS(WORD_BITS),
+        .WRITERS(WRITERS + 1),
+        .READERS(1)
+    ) codes (
+        .clk,
+        .write(code_writes[plane]),
+        .write_address(code_addresses),
+        .write_data(code_words[plane]),
+        .read_address('{CODE_INDEX'(host_address)}),
+        .read_data(code_reads[plane])
+    );
+  end
+
+  post_memory #(
+      .WORDS(LOGIT_WORDS),
+      .BITS(VALUE_BITS),
+      .WRITERS(WRITERS + 1),
+      .READERS(1)
+  ) logits (
+      .clk,
+      .write(logit_writes),
+      .write_address(logit_addresses),
+      .write_data(logit_words),
+      .read_address('{LOGIT_INDEX'(host_address)}),
+      .read_data(logit_reads)
+  );
+
+  always_comb begin
+    case (select)
+      TO_SHORTCUTS: host_read = 64'(shortcut_reads[WRITERS]);
+      TO_HIGH_PLANE: host_read = 64'(signed'(code_reads[0][0]));
+      TO_LOW_PLANE: host_read = 64'(signed'(code_reads[1][0]));
+      default: host_read = 64'(signed'(logit_reads[0]));
+    endcase
+  end
+
+  always_comb begin
+    shortcuts_written = '0;
+    codes_written = '0;
+    logits_written = '0;
+    for (int i = 0; i < WRITERS; i++) begin
+      shortcuts_written += 32'(shortcut_writes[i]);
+      codes_written += 32'(code_writes[0][i]);
+      logits_written += 32'(logit_writes[i]);
+    end
+  end
+
+endmodule

@@ -258,7 +258,7 @@ def _energy(table: list[Row]) -> str:
 
 
 def _heading(component: str) -> str:
-    return SHORT.get(component) or component.replace("_", " ")
+    return SHORT.get(component) or component.replace("_", "\n")
 
 
 def _is_component(name: str) -> bool:

@@ -199,22 +199,6 @@ def _shortcut_bits(step: AddShortcut, trace: Trace, by_name: dict[str, Kept]) ->
     return channels * -(-rows // step.stride) * -(-columns // step.stride) * bits
 
 
-def output_room(layer: Layer, columns: int, free: int, reads: int, writes: int) -> int | None:
-    """Return the bits of the output buffer, of `free`, that a layer's outputs may take on their way off chip.
-
-    `reads` bits of shortcuts an image come from off chip through the same buffer, `writes` bits of outputs leave.
-    The shortcuts of two segments have room beside the outputs of two: those of whole channel tiles where there is so
-    much, else of bands. Bands are as tall as their outputs' part of the buffer allows, and the parts are as writes to
-    reads, so that their shortcuts fit the rest. None where no output leaves, as bands are not cut for shortcuts then,
-    and whole channel tiles' do not fit.
-    """
-    g = layer.geometry
-    whole = 2 * -(-min(columns, g.out_channels) * g.out_pixels * reads // g.outputs)
-    if writes:
-        return max(free - whole, (free - 2) * writes // (reads + writes))  # 2: a bit each for what is rounded up
-    return free - whole if whole <= free else None
-
-
 def _placement(
     index: int,
     trace: Trace,
@@ -251,8 +235,6 @@ def _placement(
     if raw:
         writes += layer.geometry.outputs * psum_bits
     input_on_chip = layer.input_name in on_chip
-    output_free = memory.output.size_bits - used["output"]
-    room = output_room(layer, accelerator.array.columns, output_free, reads, writes) if reads else output_free
     traffic = Traffic(
         input_off_chip=not input_on_chip,
         pixel_bits=layer.geometry.in_channels * planes[0],
@@ -261,11 +243,11 @@ def _placement(
         write_bits=writes,
         activation_free=memory.activation.size_bits - used["activation"],
         activation_lsb_free=memory.activation_lsb.size_bits - used["activation_lsb"] if memory.activation_lsb else None,
-        output_free=output_free if room is None else room,
+        output_free=memory.output.size_bits - used["output"],
     )
     if input_on_chip:
         traffic = replace(traffic, activation_free=None, activation_lsb_free=None)
     words = f"input {'on' if input_on_chip else 'off'} chip, output {'off' if writes else 'on'} chip"
     if reads:
-        words += ", shortcut off chip" + (" (room for it assumed)" if room is None else "")
+        words += ", shortcut off chip"
     return Placement(traffic, words, code_writes, code_lsb_writes, shortcut_reads, shortcut_writes, planes, raw)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator, DepthwisePort, Organisation
 from pgsim.model.lanes import LaneWidths, Passes, passes_of
+from pgsim.model.post_unit import parameter_bits
 from pgsim.workload.layer import Geometry, Layer
 
 
@@ -63,7 +64,7 @@ class Schedule:
     bands: int
     band_rows: int
     activation_fill_bits: int  # bits written into the activation buffers from off chip, halo re-reads included
-    weight_fill_bits: int  # bits of weights and thresholds read from off chip
+    weight_fill_bits: int  # bits of weights, thresholds and post parameters read from off chip
     recurrent: bool  # the images are the steps of a sequence
 
     @property
@@ -117,36 +118,40 @@ class WeightPlan:
     part_taps: tuple[int, ...]  # taps of each part of K
 
 
-def plan_weights(layer: Layer, accelerator: Accelerator, threshold_bits: int, gated: bool) -> WeightPlan:
+def plan_weights(layer: Layer, accelerator: Accelerator, own_bits: int, shared_bits: int, gated: bool) -> WeightPlan:
     """Fit the layer's weights to the weight buffer; raise InputError where not even one tap of a channel tile fits
-    half."""
-    g, size = layer.geometry, accelerator.memory.weight.size_bits
+    half.
+
+    `own_bits` are a channel's threshold and post parameters, `shared_bits` the parameters of all channels.
+    """
+    g, size = layer.geometry, accelerator.memory.weight.size_bits - shared_bits
     tap_bits = g.group_in_channels * layer.weight_format.storage_bits
     taps = g.kernel[0] * g.kernel[1]
     columns = max(wide for _, wide in _channel_tiles(layer, accelerator, accelerator.array.columns))
-    channel_bits = taps * tap_bits + threshold_bits
+    channel_bits = taps * tap_bits + own_bits
     if g.out_channels * channel_bits <= size:
         return WeightPlan(True, columns, (taps,))
     if 2 * columns * channel_bits <= size:
         return WeightPlan(False, columns, (taps,))
-    need = 2 * (channel_bits if gated else columns * tap_bits)
+    need = 2 * (channel_bits if gated else columns * (tap_bits + own_bits))
     if need > size:
         what = "one output channel" if gated else "one tap of a channel tile"
         raise InputError(
-            f"{accelerator.name}: memory.weight.size must hold {what} of layer {layer.name} twice ({need} bits), "
-            f"not {size} bits"
+            f"{accelerator.name}: memory.weight.size must hold {what} of layer {layer.name} twice "
+            f"({need + shared_bits} bits), not {size + shared_bits} bits"
         )
     if gated:
         return WeightPlan(False, size // (2 * channel_bits), (taps,))
-    parts = -(-taps // (size // (2 * columns * tap_bits)))
+    parts = -(-taps // ((size // (2 * columns) - own_bits) // tap_bits))
     return WeightPlan(False, columns, tuple(taps * (p + 1) // parts - taps * p // parts for p in range(parts)))
 
 
 def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic, weights: WeightPlan) -> int:
     """Return the output rows of a band (timing contract, section 1).
 
-    All rows where the input is on chip already and no output leaves; else the most whose input rows fit half of each
-    activation buffer and whose outputs fit half of the output buffer. Raises InputError where not even one row fits.
+    All rows where the input is on chip already and no output or shortcut moves; else the most whose input rows fit half
+    of each activation buffer, and whose outputs that leave and shortcuts that come fit half of the output buffer.
+    Raises InputError where not even one row fits.
     """
     g, memory = layer.geometry, accelerator.memory
     columns = min(weights.columns, g.out_channels)
@@ -166,7 +171,7 @@ def band_rows(layer: Layer, accelerator: Accelerator, traffic: Traffic, weights:
         needs = {
             "activation": 2 * pixels * traffic.pixel_bits,
             "activation_lsb": 2 * pixels * traffic.pixel_lsb_bits,
-            "output": 2 * -(-out * traffic.write_bits // g.outputs) + spilled,
+            "output": 2 * -(-out * (traffic.write_bits + traffic.read_bits) // g.outputs) + spilled,
         }
         return next(((name, need) for name, need in needs.items() if need > room[name]), None)
 
@@ -245,8 +250,9 @@ def make_schedule(
     """
     g, array = layer.geometry, accelerator.array
     words = -(-g.group_in_channels // array.multipliers)
-    threshold_bits = array.psum_bits + 1 if gated else 0
-    weights = plan_weights(layer, accelerator, threshold_bits, gated)
+    own_bits, shared_bits = parameter_bits(layer, array.psum_bits)
+    own_bits += array.psum_bits + 1 if gated else 0  # the threshold
+    weights = plan_weights(layer, accelerator, own_bits, shared_bits, gated)
     rows = band_rows(layer, accelerator, traffic, weights)
     bands = [(first, min(rows, g.out_height - first)) for first in range(0, g.out_height, rows)]
     channels = _channel_tiles(layer, accelerator, weights.columns)
@@ -270,7 +276,8 @@ def make_schedule(
                         read = input_rows(g, first_row, band_height) * g.in_width * pixel
                         fill += read
                     if reload or (image == 0 and band == 0):
-                        bits = columns * (taps * tap_bits + (threshold_bits if part == 0 else 0))
+                        bits = columns * (taps * tap_bits + (own_bits if part == len(parts) - 1 else 0))
+                        bits += 0 if segments else shared_bits
                         weight_fill += bits
                         read += bits
                     if part == len(parts) - 1:

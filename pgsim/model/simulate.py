@@ -350,7 +350,7 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
         lsb = f" and {machine.widths.lsb}" if machine.widths.lsb else ""
         words.append(f"lane widths follow the trace: activation operands of {machine.widths.msb}{lsb} bits")
     words.append("writes into buffers, and reads of shortcuts, thresholds and parameters, take no ports")
-    words.append("area and leakage are without post-processing, control and wiring")
+    words.append("area and leakage are without control and wiring; ports do what the trace's layers need")
     priced = sorted(set().union(*(row.energy.assumed for row in rows)))
     if priced:
         words.append(

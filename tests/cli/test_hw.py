@@ -55,7 +55,7 @@ def test_show_sums_the_area_of_the_parts(capsys: pytest.CaptureFixture[str]) -> 
         "crossbar": 9 * 8 * 8 * 31 * 1.794,  # nine pixels' words of 8 x 8 bits, each from one of 32 banks
         # multiplier of 24 bits, adders of 24 and 40, two comparators of 24, two sets of a factor and a bias
         "post": 4 * (2072.9 + 103.8 + 171.3 + 2 * 53.25 + 2 * (16 + 40) * 5.98),
-        "activation": 12 * 30060.7,  # banks of 4 KiB
+        "activation": 32 * 8823.62 * (15132 / 8823.62) ** 0.5849625,  # 1.5 KiB lies log2(1.5) between 1 and 2 KiB
         "weight": 16 * 30060.7,
         "output": 16 * 30060.7,
     }

@@ -15,6 +15,7 @@ from pgsim.io.energy import load_energy_table
 from pgsim.io.trace import load_trace, write_trace
 from pgsim.model.inference import ENGINES, Chain, fast_engine, infer
 from pgsim.model.lanes import LaneWidths
+from pgsim.model.post_unit import parameter_bits
 from pgsim.model.residency import place
 from pgsim.model.simulate import Engine, simulate
 from pgsim.model.simulated import simulator_engine
@@ -210,8 +211,10 @@ def test_a_boundary_network_is_simulated_with_its_integers_checked(organisation:
     assert [row.counts.outputs_differing > 0 for row in result.layers] == [dense, False, dense, dense, False]
     assert all(row.counts.outputs_checked for row in result.layers)
     assert [check for check in result.audit if not check.holds] == []
-    # The second layer's input stays on chip: what it reads are its weights, for each image, and its shortcut.
-    weights = 4 * 4 * 9 * 8
+    # The second layer's input stays on chip: what it reads are its weights and parameters, for each image, and its
+    # shortcut.
+    own, shared = parameter_bits(trace.layers[1], 32)
+    weights = 4 * 4 * 9 * 8 + 4 * own + shared
     second = result.layers[1].counts.actions
     assert second.count(ActionKind.DRAM_READ) == 2 * (weights + 4 * 6 * 6 * ENTRY_BITS)
 

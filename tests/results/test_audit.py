@@ -196,7 +196,9 @@ def test_a_split_of_k_may_wait_for_its_partial_sums_but_not_fetch_fewer() -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulation, "audit", spy)
-        result = simulation.simulate(build_trace(images=2), replace(machine, memory=memory), load_energy_table("45nm"))
+        trace = build_trace(images=2)
+        bare = replace(trace, layers=tuple(replace(layer, post=()) for layer in trace.layers))  # parameters need room
+        result = simulation.simulate(bare, replace(machine, memory=memory), load_energy_table("45nm"))
     layers, _, facts, *_ = seen[0]
     split = [(layer, fact) for layer, fact in zip(layers, facts, strict=True) if fact.fetch_cycles]
     assert any(layer.counts.array_causes["k_split"] > fact.fetch_cycles for layer, fact in split)

@@ -32,11 +32,12 @@ def arrival(layer: Layer, mask: NDArray[np.bool_] | None, shape: tuple[int, ...]
     return rank if mask is None else rank + mask * bulk.integers(0, pixels, shape)
 
 
-def check_network(trace: Trace, images: int, unit: PostUnit) -> list[str]:
+def check_network(trace: Trace, images: int, unit: PostUnit, *, extreme: bool = False) -> list[str]:
     """Feed each layer's recorded outputs; return the names of the tensors found equal, in the order of the layers.
 
     Codes must be the recorded activations that they feed, shortcuts and logits those of the integer reference; the
-    shortcuts that a layer adds are those that the unit itself kept.
+    shortcuts that a layer adds are those that the unit itself kept. `extreme`: feed anything that psum_bits hold, the
+    ends often, and compare codes to the reference, too.
     """
     regions, _ = plan_regions(trace.layers, images, trace.boundaries)
     machine, bulk = Machine(unit), np.random.default_rng(0)
@@ -49,7 +50,7 @@ def check_network(trace: Trace, images: int, unit: PostUnit) -> list[str]:
             if isinstance(step, AddShortcut) and step.source in [b.name for b in trace.boundaries]:
                 machine.load(regions[step.source].load(shortcuts[step.source]))
         machine.load(compile_post(layer, unit, regions, images=images).writes)
-        output = tensors.output[:images]
+        output = _anything(bulk, tensors.output[:images], unit.psum_bits) if extreme else tensors.output[:images]
         mask = None if tensors.mask is None else tensors.mask[:images]
         order = arrival(layer, mask, output.shape, bulk).astype(np.float64)
         report = machine.run(
@@ -69,7 +70,7 @@ def check_network(trace: Trace, images: int, unit: PostUnit) -> list[str]:
                 found = np.where(
                     found >= 2 ** (unit.shortcut_bits - 1), found - step.signed * 2**unit.shortcut_bits, found
                 )
-            elif step.name in fed_by:
+            elif step.name in fed_by and not extreme:
                 number, reader = fed_by[step.name]
                 wanted = trace.tensors(number).activation[:images].astype(np.int64).reshape(found.shape)
                 if reader.gate:
@@ -77,6 +78,12 @@ def check_network(trace: Trace, images: int, unit: PostUnit) -> list[str]:
             assert np.array_equal(found, wanted), step.name
             equal.append(step.name)
     return equal
+
+
+def _anything(bulk: np.random.Generator, like: Ints, bits: int) -> Ints:
+    end = 2 ** (bits - 1)
+    some = bulk.integers(-end, end, like.shape)
+    return np.where(bulk.random(like.shape) < 0.5, some, np.where(some < 0, -end, end - 1))
 
 
 def _check_planes(machine: Machine, reader: Layer, codes: Ints, where: Ints) -> None:
@@ -93,6 +100,15 @@ def test_what_follows_every_layer_of_resnet20_equals_the_recording() -> None:
     kept = [step.name for layer in trace.layers for step in layer.post if hasattr(step, "name")]
     assert equal == kept
     assert len(equal) == 29
+
+
+def test_the_smallest_unit_for_resnet20_holds_whatever_psum_bits_hold() -> None:
+    if not RESNET20.exists():
+        pytest.skip(f"{RESNET20.name} is not in traces/")
+    trace = load_trace(RESNET20)
+    unit = unit_for(trace.layers, columns=4, psum_bits=24)
+    assert (unit.value_bits, unit.factor_bits, unit.bias_bits) == (30, 23, 32)
+    assert len(check_network(trace, 1, unit, extreme=True)) == 29
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -21,7 +21,8 @@ from tests.build_trace import build_trace
 from tests.rtl.post_drawn import ANY, Ints, after, fed_in_order, kept_by
 from tests.rtl.post_harness import Machine
 
-RESNET20 = Path(__file__).parents[2] / "traces" / "resnet20_3-2_release.npz"
+TRACES = Path(__file__).parents[2] / "traces"
+RESNET20 = TRACES / "resnet20_3-2_release.npz"
 
 
 def arrival(layer: Layer, mask: NDArray[np.bool_] | None, shape: tuple[int, ...], bulk: np.random.Generator) -> Ints:
@@ -115,3 +116,11 @@ def test_the_smallest_unit_for_resnet20_holds_whatever_psum_bits_hold() -> None:
 def test_every_encoding_group_pool_and_boundary_goes_through(seed: int) -> None:
     assert len(check_network(build_trace(seed), 2, ANY)) == 10
     assert check_network(build_boundary_trace(seed), 2, ANY)[-1] == "scores"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(TRACES.glob("*.npz")), ids=lambda path: path.stem)
+def test_what_follows_every_layer_equals_the_recording_for_all_images(path: Path) -> None:
+    trace = load_trace(path)
+    unit = unit_for(trace.layers, columns=16, psum_bits=24, images=trace.images)
+    assert len(check_network(trace, trace.images, unit)) == 29

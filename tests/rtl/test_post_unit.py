@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from random import Random
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.errors import InputError
 from pgsim.rtl.post_regions import Region
-from pgsim.rtl.post_unit import Select
+from pgsim.rtl.post_unit import Kind, Select
 from pgsim.workload.layer import Bias, Clamp, Logits, MaxPool, PostStep, Requantise, SumPool
 from tests.rtl.post_drawn import ANY, Case, after, check_case, draw_case, kept_by, layer_of
 from tests.rtl.post_harness import Machine, run_verilator
@@ -33,6 +34,13 @@ def dense(memory: Select, shape: tuple[int, ...], low_bits: int = 0) -> Region:
 def test_verilator_finds_nothing_to_complain_of() -> None:
     run_verilator(["--lint-only"], None)
     run_verilator(["--lint-only"], ANY)
+    for kinds in (
+        frozenset[Kind](),
+        frozenset({Kind.ADD}),
+        frozenset({Kind.SAVE, Kind.POOL}),
+        frozenset({Kind.LOGITS}),
+    ):
+        run_verilator(["--lint-only"], dataclasses.replace(ANY, columns=1, stages=(kinds,)))
 
 
 @settings(max_examples=200, deadline=None)

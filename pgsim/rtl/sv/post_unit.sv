@@ -60,7 +60,6 @@ module post_unit
 );
 
   localparam int WORD_BITS = CODE_BITS + 1;
-  localparam int WRITERS = COLUMNS * STAGES;
   localparam int ADDRESS_BITS = index_bits(larger(larger(SHORTCUT_WORDS, CODE_WORDS), larger(LOGIT_WORDS, POOL_WORDS)));
 
   select_t select;
@@ -68,6 +67,8 @@ module post_unit
 
   // Ports
 
+  // what no stage can do is led nowhere
+  // verilator lint_off UNUSEDSIGNAL
   logic [ADDRESS_BITS-1:0] address[COLUMNS][STAGES];
   logic [ADDRESS_BITS-1:0] code_address[COLUMNS][STAGES];
   logic [SHORTCUT_BITS-1:0] shortcut_read[COLUMNS][STAGES];
@@ -78,6 +79,7 @@ module post_unit
   logic shortcut_valid[COLUMNS][STAGES];
   logic logit_valid[COLUMNS][STAGES];
   logic code_valid[COLUMNS][STAGES];
+  // verilator lint_on UNUSEDSIGNAL
   logic [COLUMNS-1:0] port_busy, port_fault;
 
   for (genvar j = 0; j < COLUMNS; j++) begin : ports
@@ -133,66 +135,92 @@ module post_unit
 
   always_ff @(posedge clk) fault <= !reset && (fault || |port_fault);
 
-  // Memories: a writer for each stage of each port, and the host as the last writer and reader
+  // Memories: a writer, or reader, for each stage of each port that can need it, and the host as the last one
 
+  // Stages below `stage` that can do a kind of step.
+  function automatic int able(input kind_t kind, input int stage);
+    able = 0;
+    for (int s = 0; s < stage; s++) able += int'(UNITS[8*s+int'(kind)]);
+  endfunction
+
+  localparam int ADDERS = COLUMNS * able(ADD, STAGES);
+  localparam int SAVERS = COLUMNS * able(SAVE, STAGES);
+  localparam int CODERS = COLUMNS * able(REQUANTISE, STAGES);
+  localparam int LOGGERS = COLUMNS * able(LOGITS, STAGES);
   localparam int SHORTCUT_INDEX = index_bits(SHORTCUT_WORDS);
   localparam int CODE_INDEX = index_bits(CODE_WORDS);
   localparam int LOGIT_INDEX = index_bits(LOGIT_WORDS);
 
-  logic shortcut_writes[WRITERS+1];
-  logic [SHORTCUT_INDEX-1:0] shortcut_addresses[WRITERS+1];
-  logic [SHORTCUT_BITS-1:0] shortcut_words[WRITERS+1];
-  logic [SHORTCUT_BITS-1:0] shortcut_reads[WRITERS+1];
-  logic code_writes[2][WRITERS+1];  // of the high and of the low plane
-  logic [CODE_INDEX-1:0] code_addresses[WRITERS+1];
-  logic [WORD_BITS-1:0] code_words[2][WRITERS+1];
+  logic [SHORTCUT_INDEX-1:0] shortcut_read_addresses[ADDERS+1];
+  logic [SHORTCUT_BITS-1:0] shortcut_reads[ADDERS+1];
+  logic shortcut_writes[SAVERS+1];
+  logic [SHORTCUT_INDEX-1:0] shortcut_addresses[SAVERS+1];
+  logic [SHORTCUT_BITS-1:0] shortcut_words[SAVERS+1];
+  logic code_writes[2][CODERS+1];  // of the high and of the low plane
+  logic [CODE_INDEX-1:0] code_addresses[CODERS+1];
+  logic [WORD_BITS-1:0] code_words[2][CODERS+1];
   logic [WORD_BITS-1:0] code_reads[2][1];
-  logic logit_writes[WRITERS+1];
-  logic [LOGIT_INDEX-1:0] logit_addresses[WRITERS+1];
-  logic [VALUE_BITS-1:0] logit_words[WRITERS+1];
+  logic logit_writes[LOGGERS+1];
+  logic [LOGIT_INDEX-1:0] logit_addresses[LOGGERS+1];
+  logic [VALUE_BITS-1:0] logit_words[LOGGERS+1];
   logic [VALUE_BITS-1:0] logit_reads[1];
 
   for (genvar j = 0; j < COLUMNS; j++) begin : from_ports
     for (genvar s = 0; s < STAGES; s++) begin : from_stages
-      localparam int I = j * STAGES + s;
-      assign shortcut_writes[I] = shortcut_valid[j][s];
-      assign shortcut_addresses[I] = SHORTCUT_INDEX'(address[j][s]);
-      assign shortcut_words[I] = shortcut_write[j][s];
-      assign shortcut_read[j][s] = shortcut_reads[I];
-      assign code_writes[0][I] = code_valid[j][s];
-      assign code_writes[1][I] = code_valid[j][s];
-      assign code_addresses[I] = CODE_INDEX'(code_address[j][s]);
-      assign code_words[0][I] = code_high[j][s];
-      assign code_words[1][I] = code_low[j][s];
-      assign logit_writes[I] = logit_valid[j][s];
-      assign logit_addresses[I] = LOGIT_INDEX'(address[j][s]);
-      assign logit_words[I] = logit_write[j][s];
+      if (UNITS[8*s+int'(ADD)]) begin : adds
+        localparam int I = j * able(ADD, STAGES) + able(ADD, s);
+        assign shortcut_read_addresses[I] = SHORTCUT_INDEX'(address[j][s]);
+        assign shortcut_read[j][s] = shortcut_reads[I];
+      end else begin : adds_nothing
+        assign shortcut_read[j][s] = '0;
+      end
+      if (UNITS[8*s+int'(SAVE)]) begin : saves
+        localparam int I = j * able(SAVE, STAGES) + able(SAVE, s);
+        assign shortcut_writes[I] = shortcut_valid[j][s];
+        assign shortcut_addresses[I] = SHORTCUT_INDEX'(address[j][s]);
+        assign shortcut_words[I] = shortcut_write[j][s];
+      end
+      if (UNITS[8*s+int'(REQUANTISE)]) begin : codes
+        localparam int I = j * able(REQUANTISE, STAGES) + able(REQUANTISE, s);
+        assign code_writes[0][I] = code_valid[j][s];
+        assign code_writes[1][I] = code_valid[j][s];
+        assign code_addresses[I] = CODE_INDEX'(code_address[j][s]);
+        assign code_words[0][I] = code_high[j][s];
+        assign code_words[1][I] = code_low[j][s];
+      end
+      if (UNITS[8*s+int'(LOGITS)]) begin : scores
+        localparam int I = j * able(LOGITS, STAGES) + able(LOGITS, s);
+        assign logit_writes[I] = logit_valid[j][s];
+        assign logit_addresses[I] = LOGIT_INDEX'(address[j][s]);
+        assign logit_words[I] = logit_write[j][s];
+      end
     end
   end
 
-  assign shortcut_writes[WRITERS] = host_write && select == TO_SHORTCUTS;
-  assign shortcut_addresses[WRITERS] = SHORTCUT_INDEX'(host_address);
-  assign shortcut_words[WRITERS] = SHORTCUT_BITS'(host_data);
-  assign code_writes[0][WRITERS] = host_write && select == TO_HIGH_PLANE;
-  assign code_writes[1][WRITERS] = host_write && select == TO_LOW_PLANE;
-  assign code_addresses[WRITERS] = CODE_INDEX'(host_address);
-  assign code_words[0][WRITERS] = WORD_BITS'(host_data);
-  assign code_words[1][WRITERS] = WORD_BITS'(host_data);
-  assign logit_writes[WRITERS] = host_write && select == TO_LOGITS;
-  assign logit_addresses[WRITERS] = LOGIT_INDEX'(host_address);
-  assign logit_words[WRITERS] = VALUE_BITS'(host_data);
+  assign shortcut_read_addresses[ADDERS] = SHORTCUT_INDEX'(host_address);
+  assign shortcut_writes[SAVERS] = host_write && select == TO_SHORTCUTS;
+  assign shortcut_addresses[SAVERS] = SHORTCUT_INDEX'(host_address);
+  assign shortcut_words[SAVERS] = SHORTCUT_BITS'(host_data);
+  assign code_writes[0][CODERS] = host_write && select == TO_HIGH_PLANE;
+  assign code_writes[1][CODERS] = host_write && select == TO_LOW_PLANE;
+  assign code_addresses[CODERS] = CODE_INDEX'(host_address);
+  assign code_words[0][CODERS] = WORD_BITS'(host_data);
+  assign code_words[1][CODERS] = WORD_BITS'(host_data);
+  assign logit_writes[LOGGERS] = host_write && select == TO_LOGITS;
+  assign logit_addresses[LOGGERS] = LOGIT_INDEX'(host_address);
+  assign logit_words[LOGGERS] = VALUE_BITS'(host_data);
 
   post_memory #(
       .WORDS(SHORTCUT_WORDS),
       .BITS(SHORTCUT_BITS),
-      .WRITERS(WRITERS + 1),
-      .READERS(WRITERS + 1)
+      .WRITERS(SAVERS + 1),
+      .READERS(ADDERS + 1)
   ) shortcuts (
       .clk,
       .write(shortcut_writes),
       .write_address(shortcut_addresses),
       .write_data(shortcut_words),
-      .read_address(shortcut_addresses),
+      .read_address(shortcut_read_addresses),
       .read_data(shortcut_reads)
   );
 
@@ -200,7 +228,7 @@ module post_unit
     post_memory #(
         .WORDS(CODE_WORDS),
         .BITS(WORD_BITS),
-        .WRITERS(WRITERS + 1),
+        .WRITERS(CODERS + 1),
         .READERS(1)
     ) codes (
         .clk,
@@ -215,7 +243,7 @@ module post_unit
   post_memory #(
       .WORDS(LOGIT_WORDS),
       .BITS(VALUE_BITS),
-      .WRITERS(WRITERS + 1),
+      .WRITERS(LOGGERS + 1),
       .READERS(1)
   ) logits (
       .clk,
@@ -228,7 +256,7 @@ module post_unit
 
   always_comb begin
     case (select)
-      TO_SHORTCUTS: host_read = 64'(shortcut_reads[WRITERS]);
+      TO_SHORTCUTS: host_read = 64'(shortcut_reads[ADDERS]);
       TO_HIGH_PLANE: host_read = 64'(signed'(code_reads[0][0]));
       TO_LOW_PLANE: host_read = 64'(signed'(code_reads[1][0]));
       default: host_read = 64'(signed'(logit_reads[0]));
@@ -239,11 +267,9 @@ module post_unit
     shortcuts_written = '0;
     codes_written = '0;
     logits_written = '0;
-    for (int i = 0; i < WRITERS; i++) begin
-      shortcuts_written += 32'(shortcut_writes[i]);
-      codes_written += 32'(code_writes[0][i]);
-      logits_written += 32'(logit_writes[i]);
-    end
+    for (int i = 0; i < SAVERS; i++) shortcuts_written += 32'(shortcut_writes[i]);
+    for (int i = 0; i < CODERS; i++) codes_written += 32'(code_writes[0][i]);
+    for (int i = 0; i < LOGGERS; i++) logits_written += 32'(logit_writes[i]);
   end
 
 endmodule

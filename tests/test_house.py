@@ -17,9 +17,10 @@ ABOVE = {
     "model": {"errors", "arith", "workload", "hw", "results"},
     "io": {"errors", "arith", "workload", "hw", "results", "model"},
     "train": {"errors", "arith", "workload", "model", "io"},
+    "rtl": {"errors", "arith", "workload", "hw", "results", "model", "io"},
     "plotting": {"errors", "results", "workload", "hw"},
     "api": {"errors", "arith", "workload", "hw", "results", "model", "io"},
-    "cli": {"errors", "arith", "workload", "hw", "results", "model", "io", "train", "plotting", "api"},
+    "cli": {"errors", "arith", "workload", "hw", "results", "model", "io", "train", "rtl", "plotting", "api"},
     "__init__": {"api"},
     "__main__": {"cli"},
 }

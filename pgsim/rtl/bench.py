@@ -1,0 +1,193 @@
+"""The compiled machine as a Python object: load a layer, run it, read the events that it signalled."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgsim.errors import InputError
+from pgsim.hw.accelerator import Accelerator
+from pgsim.model.job import ArrayCause, GroupCause
+from pgsim.model.lanes import LaneWidths
+from pgsim.rtl.build import build
+from pgsim.rtl.generate import Capacity, sources
+from pgsim.rtl.image import Image
+
+Ints = NDArray[np.int64]
+
+
+class _Stream(IntEnum):
+    """The event streams of harness.cpp, in its order; the columns of each."""
+
+    OUTPUTS = 0  # cycle, segment, channel, y, x, value
+    PUSHES = 1  # cycle, column
+    LAUNCHES = 2  # group, column, segment, entries, cycle, cycle of the last result
+    TILE_STARTS = 3  # cycle, tile
+    TILE_LEAVES = 4
+    SHARED = 5
+    SHARED_LEAVES = 6
+    DONE = 7  # cycle of the last output, segment
+    CAUSES = 8  # cycle, cause
+
+
+_WIDTHS = {_Stream.OUTPUTS: 6, _Stream.LAUNCHES: 6}
+MEMORIES = ("layer", "segments", "high", "low", "weights", "thresholds", "cycles")
+_CHUNK = 1 << 14  # cycles between looks at the world
+
+
+@dataclass(frozen=True)
+class Events:
+    """What the RTL signalled in one layer and batch; arrays int64, one row an event, in order of the cycle."""
+
+    cycles: int
+    high_reads: int  # words of each plane that the LSB array's groups read, and their reads of weights
+    low_reads: int
+    weight_reads: int
+    low_part_cycles: int  # in which the LSB parts of gated_fused were at work
+    channel_read_cycles: int
+    channel_write_cycles: int
+    array_causes: Ints
+    group_causes: Ints
+    queue_histogram: Ints
+    outputs: Ints  # [O, 6] cycle, segment, channel, y, x, value
+    pushes: Ints  # [E, 2] cycle, column
+    launches: Ints  # [U, 6] group, column, segment, entries, cycle, cycle of the last result
+    tile_starts: Ints  # [T, 2] cycle, tile
+    tile_leaves: Ints
+    shared: Ints
+    shared_leaves: Ints
+    done: Ints  # [S, 2] cycle of the last output, segment
+    array_log: Ints  # [X, 2] cycle, cause, where the cause changes
+
+
+class Bench:
+    """A machine compiled for one accelerator, lane widths and capacity. Use it in a `with` block."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        widths: LaneWidths,
+        capacity: Capacity,
+        *,
+        waves: bool = False,
+        optimise: int = 2,
+        cache: Path | None = None,
+        change: Callable[[dict[str, str]], dict[str, str]] | None = None,
+    ) -> None:
+        """Compile the machine, or take it from the cache. `change` may rewrite its sources, to plant a fault."""
+        texts = sources(accelerator, widths, capacity)
+        texts = change(texts) if change else texts
+        update = accelerator.update
+        defines = {
+            "PG_COLUMNS": accelerator.array.columns,
+            "PG_GROUPS": update.groups if update else 1,
+            "PG_HAS_GROUPS": int(update is not None),
+            "PG_QUEUE_DEPTH": update.queue_depth if update else 0,
+        }
+        self.accelerator, self.widths, self.capacity = accelerator, widths, capacity
+        self._library = _load(build(texts, defines, waves=waves, optimise=optimise, cache=cache))
+        self._handle = ctypes.c_void_p(self._library.pg_new())
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the machine and finish its waveform file."""
+        if self._handle:
+            self._library.pg_delete(self._handle)
+            self._handle = ctypes.c_void_p()
+
+    def wave(self, path: Path) -> None:
+        """Write a waveform of all that follows, in FST. Raises InputError for a file that cannot be written."""
+        if not self._library.pg_wave(self._handle, str(path).encode()):
+            raise InputError(f"{path}: the waveform file cannot be written")
+
+    def load(self, image: Image) -> None:
+        """Put a layer and batch into the machine's registers and memories."""
+        packed = image.packed(self.capacity, self.accelerator.array.psum_bits)
+        for index, name in enumerate(MEMORIES):
+            place, words = packed[name]
+            if len(place):
+                place, words = np.ascontiguousarray(place, np.int32), np.ascontiguousarray(words, np.uint32)
+                self._library.pg_poke(
+                    self._handle, index, len(place), place.ctypes.data, words.ctypes.data, words.shape[1]
+                )
+        self._library.pg_reset(self._handle)
+
+    def run(self, limit: int, tick: Callable[[], None] | None = None) -> Events:
+        """Run the loaded layer to its end, at most `limit` cycles; call `tick` now and then.
+
+        Raises RuntimeError where the machine has not ended by then.
+        """
+        done = 0
+        while not self._library.pg_run(self._handle, min(_CHUNK, limit - done)):
+            done += min(_CHUNK, limit - done)
+            if done == limit:
+                raise RuntimeError(f"the RTL did not finish the layer in {limit} cycles")
+            if tick is not None:
+                tick()
+        counts = self._counts(0)
+        streams = {stream: self._stream(stream) for stream in _Stream}
+        return Events(
+            cycles=int(counts[0]),
+            high_reads=int(counts[1]),
+            low_reads=int(counts[2]),
+            weight_reads=int(counts[3]),
+            low_part_cycles=int(counts[4]),
+            channel_read_cycles=int(counts[5]),
+            channel_write_cycles=int(counts[6]),
+            array_causes=self._counts(1)[: len(ArrayCause)],
+            group_causes=self._counts(2)[: len(GroupCause)],
+            queue_histogram=self._counts(3),
+            outputs=streams[_Stream.OUTPUTS],
+            pushes=streams[_Stream.PUSHES],
+            launches=streams[_Stream.LAUNCHES],
+            tile_starts=streams[_Stream.TILE_STARTS],
+            tile_leaves=streams[_Stream.TILE_LEAVES],
+            shared=streams[_Stream.SHARED],
+            shared_leaves=streams[_Stream.SHARED_LEAVES],
+            done=streams[_Stream.DONE],
+            array_log=streams[_Stream.CAUSES],
+        )
+
+    def _stream(self, stream: _Stream) -> Ints:
+        length = ctypes.c_int64()
+        data = self._library.pg_stream(self._handle, stream.value, ctypes.byref(length))
+        return _copied(data, length.value).reshape(-1, _WIDTHS.get(stream, 2))
+
+    def _counts(self, which: int) -> Ints:
+        length = ctypes.c_int64()
+        return _copied(self._library.pg_counts(self._handle, which, ctypes.byref(length)), length.value)
+
+
+def _copied(data: int | None, length: int) -> Ints:
+    if not length or data is None:
+        return np.zeros(0, np.int64)
+    return np.ctypeslib.as_array(ctypes.cast(data, ctypes.POINTER(ctypes.c_int64)), (length,)).astype(np.int64)
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    handle, number = ctypes.c_void_p, ctypes.c_int64
+    library.pg_new.restype = handle
+    library.pg_delete.argtypes = [handle]
+    library.pg_wave.argtypes = [handle, ctypes.c_char_p]
+    library.pg_poke.argtypes = [handle, ctypes.c_int, number, ctypes.c_void_p, ctypes.c_void_p, number]
+    library.pg_reset.argtypes = [handle]
+    library.pg_run.argtypes = [handle, number]
+    for name in ("pg_stream", "pg_counts"):
+        function = getattr(library, name)
+        function.argtypes, function.restype = [handle, ctypes.c_int, ctypes.POINTER(number)], handle
+    return library

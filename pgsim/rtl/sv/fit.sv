@@ -1,0 +1,24 @@
+// What an accumulator of PSUM_BITS holds after a step.
+module fit
+  import pgsim_pkg::*;
+#(
+    parameter int WIDE_BITS = 32,  // PSUM_BITS, but where it saturates
+    parameter int PSUM_BITS = 32,
+    parameter int OVERFLOW = OVERFLOW_ERROR
+) (
+    input  logic signed [WIDE_BITS-1:0] value,
+    output logic signed [PSUM_BITS-1:0] fitted
+);
+
+  if (OVERFLOW == OVERFLOW_SATURATE) begin : saturate
+    localparam logic signed [WIDE_BITS-1:0] LARGEST = (WIDE_BITS'(1) <<< (PSUM_BITS - 1)) - 1;
+    localparam logic signed [WIDE_BITS-1:0] SMALLEST = -(WIDE_BITS'(1) <<< (PSUM_BITS - 1));
+    always_comb
+      if (value > LARGEST) fitted = PSUM_BITS'(LARGEST);
+      else if (value < SMALLEST) fitted = PSUM_BITS'(SMALLEST);
+      else fitted = PSUM_BITS'(value);
+  end else begin : modulo  // an error does not happen, a wrap drops the bits above
+    assign fitted = PSUM_BITS'(value);
+  end
+
+endmodule

@@ -1,0 +1,198 @@
+// The compiled machine behind a C interface: load a layer, run it, collect what its status outputs said.
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "Vtestbench.h"
+#include "Vtestbench__Dpi.h"
+#include "verilated.h"
+#ifdef PG_TRACE
+#include "verilated_fst_c.h"
+#endif
+
+namespace {
+
+enum Stream { OUTPUTS, PUSHES, LAUNCHES, TILE_STARTS, TILE_LEAVES, SHARED, SHARED_LEAVES, DONE, CAUSES, STREAMS };
+enum Count { CYCLES, HIGH_READS, LOW_READS, WEIGHT_READS, LOW_PART, CHANNEL_READS, CHANNEL_WRITES, FINISHED, COUNTS };
+constexpr int CAUSE_KINDS = 16;
+
+struct Bench {
+    std::unique_ptr<VerilatedContext> context{new VerilatedContext};
+    std::unique_ptr<Vtestbench> top;
+    svScope scope = nullptr;
+    std::vector<int64_t> streams[STREAMS];
+    int64_t counts[COUNTS] = {};
+    int64_t array_causes[CAUSE_KINDS] = {};
+    int64_t group_causes[CAUSE_KINDS] = {};
+    std::vector<int64_t> histogram = std::vector<int64_t>(PG_QUEUE_DEPTH + 1);
+    int64_t open_launch[PG_GROUPS];
+    int last_cause = -1;
+#ifdef PG_TRACE
+    std::unique_ptr<VerilatedFstC> wave;
+#endif
+    uint64_t time = 0;
+};
+
+void tick(Bench& bench) {
+    bench.top->clk = 1;
+    bench.top->eval();
+#ifdef PG_TRACE
+    if (bench.wave) bench.wave->dump(bench.time);
+#endif
+    bench.time++;
+    bench.top->clk = 0;
+    bench.top->eval();
+#ifdef PG_TRACE
+    if (bench.wave) bench.wave->dump(bench.time);
+#endif
+    bench.time++;
+}
+
+// Note what the cycle did. Order within a cycle: groups, then columns, each by number.
+void observe(Bench& bench) {
+    Vtestbench& top = *bench.top;
+    const int64_t cycle = bench.counts[CYCLES];
+    const uint32_t status = top.array_status;
+    const int cause = status & 15;
+    bench.array_causes[cause]++;
+    if (cause != bench.last_cause) {
+        bench.streams[CAUSES].insert(bench.streams[CAUSES].end(), {cycle, cause});
+        bench.last_cause = cause;
+    }
+    if (status >> 8 & 1) bench.streams[TILE_STARTS].insert(bench.streams[TILE_STARTS].end(), {cycle, top.started_tile});
+    if (status >> 9 & 1) bench.streams[SHARED].insert(bench.streams[SHARED].end(), {cycle, top.shared_tile});
+    if (status >> 10 & 1) bench.streams[TILE_LEAVES].insert(bench.streams[TILE_LEAVES].end(), {cycle, top.leaving_tile});
+    if (status >> 11 & 1)
+        bench.streams[SHARED_LEAVES].insert(bench.streams[SHARED_LEAVES].end(), {cycle, top.shared_leaving_tile});
+    bench.counts[LOW_PART] += status >> 12 & 1;
+    bench.counts[CHANNEL_READS] += status >> 13 & 1;
+    bench.counts[CHANNEL_WRITES] += status >> 14 & 1;
+    for (int slot = 0; slot < 2; slot++)  // seen at the start of this cycle: the last output passed in the one before
+        if (status >> (15 + slot) & 1)
+            bench.streams[DONE].insert(bench.streams[DONE].end(), {cycle - 1, top.slot_segment[slot]});
+    bench.counts[HIGH_READS] += top.group_reads[0];
+    bench.counts[LOW_READS] += top.group_reads[1];
+    bench.counts[WEIGHT_READS] += top.group_reads[2];
+    for (int group = 0; PG_HAS_GROUPS && group < PG_GROUPS; group++) {
+        const uint32_t word = top.group_status[group];
+        bench.group_causes[word & 15]++;
+        if (word >> 4 & 1) {
+            bench.open_launch[group] = bench.streams[LAUNCHES].size();
+            bench.streams[LAUNCHES].insert(bench.streams[LAUNCHES].end(),
+                {group, top.group_column[group], top.group_segment[group], word >> 16, cycle, -1});
+        }
+        if (word >> 5 & 1) bench.streams[LAUNCHES][bench.open_launch[group] + 5] = cycle;
+    }
+    for (int column = 0; column < PG_COLUMNS; column++) {
+        const uint32_t word = top.column_status[column];
+        if (PG_HAS_GROUPS) bench.histogram[word >> 2]++;
+        if (word >> 1 & 1) bench.streams[PUSHES].insert(bench.streams[PUSHES].end(), {cycle, column});
+        if (word & 1)
+            bench.streams[OUTPUTS].insert(bench.streams[OUTPUTS].end(),
+                {cycle, top.port_segment[column], top.port_channel[column], top.port_y[column], top.port_x[column],
+                    static_cast<int64_t>(top.port_value[column])});
+    }
+}
+
+using Poke = void (*)(int, int, const svBitVecVal*);
+const Poke POKES[] = {poke_layer, poke_segment, poke_high, poke_low, poke_weights, poke_threshold, poke_cycles};
+
+}  // namespace
+
+extern "C" {
+
+__attribute__((visibility("default"))) void* pg_new() {
+    Bench* bench = new Bench;
+    bench->top.reset(new Vtestbench{bench->context.get(), "bench"});
+    bench->top->clk = 0;
+    bench->top->reset = 1;
+    bench->top->eval();
+    Verilated::threadContextp(bench->context.get());
+    bench->scope = svGetScopeFromName("bench.testbench");
+    return bench;
+}
+
+__attribute__((visibility("default"))) void pg_delete(void* handle) {
+    Bench* bench = static_cast<Bench*>(handle);
+#ifdef PG_TRACE
+    if (bench->wave) bench->wave->close();
+#endif
+    bench->top->final();
+    delete bench;
+}
+
+__attribute__((visibility("default"))) int pg_wave(void* handle, const char* path) {
+#ifdef PG_TRACE
+    Bench* bench = static_cast<Bench*>(handle);
+    bench->context->traceEverOn(true);
+    bench->wave.reset(new VerilatedFstC);
+    bench->top->trace(bench->wave.get(), 99);
+    bench->wave->open(path);
+    return bench->wave->isOpen();
+#else
+    (void)handle, (void)path;
+    return 0;
+#endif
+}
+
+// Set `count` words of one memory: row i of `place` is (bank or column, address), of `data` `words` 32-bit words.
+__attribute__((visibility("default"))) void pg_poke(
+    void* handle, int memory, int64_t count, const int32_t* place, const uint32_t* data, int64_t words) {
+    Bench* bench = static_cast<Bench*>(handle);
+    Verilated::threadContextp(bench->context.get());
+    svSetScope(bench->scope);
+    for (int64_t i = 0; i < count; i++) POKES[memory](place[2 * i], place[2 * i + 1], data + i * words);
+}
+
+// Forget the layer before and hold the machine in reset for a cycle.
+__attribute__((visibility("default"))) void pg_reset(void* handle) {
+    Bench* bench = static_cast<Bench*>(handle);
+    bench->top->reset = 1;
+    tick(*bench);
+    bench->top->reset = 0;
+    bench->top->eval();
+    for (auto& stream : bench->streams) stream.clear();
+    for (auto& count : bench->counts) count = 0;
+    for (auto& count : bench->array_causes) count = 0;
+    for (auto& count : bench->group_causes) count = 0;
+    for (auto& count : bench->histogram) count = 0;
+    bench->last_cause = -1;
+}
+
+// Run up to `cycles` more cycles; return 1 where the layer has ended, else 0.
+__attribute__((visibility("default"))) int pg_run(void* handle, int64_t cycles) {
+    Bench& bench = *static_cast<Bench*>(handle);
+    Verilated::threadContextp(bench.context.get());
+    for (int64_t i = 0; i < cycles; i++) {
+        if (bench.top->finished) {
+            for (int slot = 0; slot < 2; slot++)
+                if (bench.top->array_status >> (15 + slot) & 1)
+                    bench.streams[DONE].insert(bench.streams[DONE].end(),
+                        {bench.counts[CYCLES] - 1, bench.top->slot_segment[slot]});
+            bench.counts[FINISHED] = 1;
+            return 1;
+        }
+        observe(bench);
+        bench.counts[CYCLES]++;
+        tick(bench);
+    }
+    return 0;
+}
+
+__attribute__((visibility("default"))) const int64_t* pg_stream(void* handle, int stream, int64_t* length) {
+    Bench* bench = static_cast<Bench*>(handle);
+    *length = bench->streams[stream].size();
+    return bench->streams[stream].data();
+}
+
+__attribute__((visibility("default"))) const int64_t* pg_counts(void* handle, int which, int64_t* length) {
+    Bench* bench = static_cast<Bench*>(handle);
+    switch (which) {
+        case 0: *length = COUNTS; return bench->counts;
+        case 1: *length = CAUSE_KINDS; return bench->array_causes;
+        case 2: *length = CAUSE_KINDS; return bench->group_causes;
+        default: *length = bench->histogram.size(); return bench->histogram.data();
+    }
+}
+
+}  // extern "C"

@@ -259,6 +259,7 @@ class _Compiler:
         self.set(Field.ROW_STRIDE, columns)
         self.set(Field.MAXIMUM, maximum)
         self.shape = (shape[0], shape[1])
+        self.need("pixel_bits", max(shape).bit_length(), "the bits of a pooled map's height and width")
 
     def queued(self, windows: int, padded: bool) -> int:
         """Return how many windows of a port can be finished and still wait, at a result a cycle and a window a cycle.

@@ -33,7 +33,7 @@ def unit_for(
     overlap = max([1] + [-(-k // s) for pool in pools for k, s in zip(pool.kernel, pool.stride, strict=True)])
     huge = dict.fromkeys((f.name for f in fields(PostUnit)[2:]), 2**30)
     limits = {"psum_bits": psum_bits, "value_bits": MAX_VALUE_BITS, "shortcut_bits": MAX_VALUE_BITS - 1}
-    widths = {"pixel_bits": 30, "code_bits": 16, "levels": 17, "pool_overlap": overlap}
+    widths = {"pixel_bits": 30, "pool_count": 16, "code_bits": 16, "levels": 17, "pool_overlap": overlap}
     stages = tuple(frozenset({kind}) for kind in order) or (frozenset({Kind.PASS}),)
     ideal = PostUnit(columns, stages, **(huge | limits | widths))
     needs: dict[str, int] = {}

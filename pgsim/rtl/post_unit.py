@@ -101,6 +101,8 @@ class PostUnit:
             raise ValueError(
                 f"value_bits must be psum_bits = {self.psum_bits} .. {MAX_VALUE_BITS}, not {self.value_bits}"
             )
+        if self.pool_count > 16:
+            raise ValueError(f"pool_count must be at most 16, not {self.pool_count}")
         if not self.shortcut_bits < self.value_bits:
             raise ValueError(f"shortcut_bits must be below value_bits = {self.value_bits}, not {self.shortcut_bits}")
 

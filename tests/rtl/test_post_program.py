@@ -124,6 +124,8 @@ def test_what_no_size_helps_against_is_refused_in_one_line() -> None:
 def test_sizes_that_no_unit_can_have_are_refused() -> None:
     with pytest.raises(ValueError, match=r"value_bits must be psum_bits = 20 \.\. 62, not 63"):
         dataclasses.replace(ANY, value_bits=63)
+    with pytest.raises(ValueError, match="pool_count must be at most 16, not 17"):
+        dataclasses.replace(ANY, pool_count=17)
     with pytest.raises(ValueError, match="shortcut_bits must be below value_bits = 48, not 48"):
         dataclasses.replace(ANY, shortcut_bits=48)
 

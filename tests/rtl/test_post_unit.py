@@ -34,6 +34,7 @@ def dense(memory: Select, shape: tuple[int, ...], low_bits: int = 0) -> Region:
 def test_verilator_finds_nothing_to_complain_of() -> None:
     run_verilator(["--lint-only"], None)
     run_verilator(["--lint-only"], ANY)
+    run_verilator(["--lint-only"], dataclasses.replace(ANY, pixel_bits=20, pool_count=16, tiles=4096, images=1024))
     for kinds in (
         frozenset[Kind](),
         frozenset({Kind.ADD}),

@@ -18,7 +18,7 @@ module post_pool
     parameter  int OVERLAP    = 2,
     parameter  int WORDS      = 64,               // windows in a bank
     parameter  int AXIS_WORDS = 64,               // rows, and columns, of a map that is pooled
-    parameter  int COUNT_BITS = 10,               // values of a window
+    parameter  int COUNT_BITS = 10,               // values of a window, at most 16 bits
     parameter  int QUEUE      = 64,
     localparam int WORD_BITS  = index_bits(WORDS)
 ) (
@@ -63,7 +63,7 @@ module post_pool
   // The axis tables, one a residue: {hit, values inside, window div OVERLAP}.
   logic [ENTRY_BITS-1:0] entry, row_entry[OVERLAP], column_entry[OVERLAP];
 
-  assign entry = {axis_data[32], axis_data[16+:COUNT_BITS], axis_data[0+:MAP_BITS]};
+  assign entry = {axis_data[32], COUNT_BITS'(axis_data[31:16]), MAP_BITS'(axis_data[15:0])};
 
   for (genvar r = 0; r < OVERLAP; r++) begin : axes
     post_table #(

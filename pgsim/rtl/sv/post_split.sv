@@ -1,8 +1,8 @@
 // Splits a code into the plane that predicts and the plane that updates: code = high * 2^low_bits + low.
 // Sign-magnitude codes truncate toward zero and give both planes their sign; others floor, and low is not negative.
 module post_split #(
-    parameter  int CODE_BITS = 8,
-    localparam int WORD_BITS = CODE_BITS + 1,         // a sign beside the widest unsigned code
+    parameter  int CODE_BITS  = 8,
+    localparam int WORD_BITS  = CODE_BITS + 1,        // a sign beside the widest unsigned code
     localparam int COUNT_BITS = $clog2(WORD_BITS + 1)
 ) (
     input  logic signed [ WORD_BITS-1:0] code,

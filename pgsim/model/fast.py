@@ -42,13 +42,20 @@ def run_fast(job: Job) -> Timing:
     segment_done = np.empty(s.segments, dtype=np.int64)
     launches, pushes = np.empty((most_launches, 6), dtype=np.int64), np.empty((entries, 2), dtype=np.int64)
     tile_on_lsb = np.zeros(s.tiles, dtype=np.int64)
-    pixel_y, pixel_x, step_y, step_x, step_word = _window_tables(job)
+    under = _input_pixels(job)
     sizes = (job.columns, job.groups if job.uses_groups else 0, job.lanes, job.queue_depth)
+    array_reads = (np.zeros((0, 0, 0), dtype=np.int64),) * 2
+    if job.cooperative:
+        first_pixel, tile = np.unique(s.tile_first_pixel, return_index=True)
+        array_reads = _array_reads(
+            under, first_pixel, s.tile_pixels[tile], int(s.tile_pixels.max()),
+            (job.activation.banks, job.lsb.banks), (job.activation.ports, job.lsb.ports),
+        )  # fmt: skip
     ports = tuple((p.banks, p.ports) for p in (job.activation, job.lsb, job.weight))
     counters, array_log = _run(
         mask, gated, job.cooperative, job.tile_cycles, job.tile_fetch, np.array(job.phases, dtype=np.int64),
         job.second_cycles, s.steps, s.words, s.passes.update, sizes, ports, g.in_height, g.in_width,
-        g.group_out_channels, pixel_y, pixel_x, step_y, step_x, step_word, s.tile_window, s.window_reads,
+        g.group_out_channels, under, s.tile_window, s.window_reads, *array_reads,
         job.row_steps, job.channel_bits, job.channel_latency, s.segment_follows, s.segment_steps,
         s.segment_image, s.segment_first_channel, s.segment_columns, s.segment_first_tile, s.segment_tiles,
         s.segment_pixels, s.segment_first_step, s.segment_read_bits, s.segment_write_bits,
@@ -81,14 +88,39 @@ def run_fast(job: Job) -> Timing:
     )
 
 
-def _window_tables(job: Job) -> tuple[NDArray[np.int64], ...]:
-    """Input row and column under tap 0 of each output pixel, [P*Q]; what each step adds to them, and its word, [D]."""
-    g, s = job.geometry, job.schedule
-    pixel_y, pixel_x = np.divmod(np.arange(g.out_pixels, dtype=np.int64), g.out_width)
-    tap, step_word = np.divmod(np.arange(s.steps, dtype=np.int64), s.words)
-    tap_row, tap_column = np.divmod(tap, g.kernel[1])
-    pixel_y, pixel_x = pixel_y * g.stride[0] - g.padding[0], pixel_x * g.stride[1] - g.padding[2]
-    return pixel_y, pixel_x, tap_row * g.dilation[0], tap_column * g.dilation[1], step_word
+def _input_pixels(job: Job) -> NDArray[np.int32]:
+    """Input pixel, row-major, under each tap of each output pixel, [P*Q, R*S]; -1 on padding. Empty without groups."""
+    g = job.geometry
+    if not job.uses_groups:
+        return np.zeros((0, 0), dtype=np.int32)
+    out_y, out_x = np.divmod(np.arange(g.out_pixels, dtype=np.int32)[:, None], g.out_width)
+    row, column = np.divmod(np.arange(g.kernel[0] * g.kernel[1], dtype=np.int32)[None, :], g.kernel[1])
+    y = out_y * g.stride[0] - g.padding[0] + row * g.dilation[0]
+    x = out_x * g.stride[1] - g.padding[2] + column * g.dilation[1]
+    inside = (y >= 0) & (y < g.in_height) & (x >= 0) & (x < g.in_width)
+    return np.where(inside, y * g.in_width + x, -1).astype(np.int32)
+
+
+@njit(cache=True)
+def _array_reads(under, first_pixel, pixels, rows, banks, ports):  # type: ignore[no-untyped-def]
+    """When the PE array reads the words of a step, beside a cooperative LSB array, int64 [windows, taps, R] each.
+
+    The cycle of the step in which each of the tile's pixels is read from the MSB plane and from the LSB plane: the
+    words before it in its bank, over the ports.
+    """
+    high = np.zeros((len(first_pixel), under.shape[1], rows), dtype=np.int64)
+    low = np.zeros_like(high)
+    for window in range(len(first_pixel)):
+        for tap in range(under.shape[1]):
+            for row in range(pixels[window]):
+                pixel = under[first_pixel[window] + row, tap]
+                high_before = low_before = 0
+                for before in range(row):
+                    other = under[first_pixel[window] + before, tap]
+                    high_before += other >= 0 and other % banks[0] == pixel % banks[0]
+                    low_before += other >= 0 and other % banks[1] == pixel % banks[1]
+                high[window, tap, row], low[window, tap, row] = high_before // ports[0], low_before // ports[1]
+    return high, low
 
 
 @njit(cache=True)
@@ -142,18 +174,17 @@ def _empty_cause(next_tile, tile_segment, on_chip_at, is_done, follows, cycle): 
 
 
 @njit(cache=True)
-def _read(served_at, served, words, ports, bank, word, cycle):  # type: ignore[no-untyped-def]
-    """Ask a bank for a word: 0 refused, 1 shared with another reader of this cycle, 2 read."""
-    if served_at[bank] != cycle:
-        served_at[bank], served[bank], words[bank, 0] = cycle, 1, word
-        return 2
-    for port in range(served[bank]):
+def _read_beside(more_at, more, words, ports, bank, word, cycle):  # type: ignore[no-untyped-def]
+    """Ask a bank that serves another word already for one more: 0 refused, 1 shared, 2 read through a further port."""
+    if more_at[bank] != cycle:
+        more_at[bank], more[bank] = cycle, 0
+    for port in range(more[bank]):
         if words[bank, port] == word:
             return 1
-    if served[bank] == ports:
+    if more[bank] == ports - 1:
         return 0
-    words[bank, served[bank]] = word
-    served[bank] += 1
+    words[bank, more[bank]] = word
+    more[bank] += 1
     return 2
 
 
@@ -161,7 +192,7 @@ def _read(served_at, served, words, ports, bank, word, cycle):  # type: ignore[n
 def _run(  # type: ignore[no-untyped-def]
     mask, gated, cooperative, tile_cycles, tile_fetch, phases,
     second_cycles, steps, words, update_passes, sizes, ports, height, width,
-    group_out_channels, pixel_y, pixel_x, step_y, step_x, step_word, tile_window, window_reads,
+    group_out_channels, under, tile_window, window_reads, array_high, array_low,
     row_steps, channel_bits, channel_latency, follows, segment_steps,
     segment_image, segment_first_channel, segment_columns, segment_first_tile, segment_tiles,
     segment_pixels, segment_first_step, segment_read_bits, segment_write_bits,
@@ -178,6 +209,9 @@ def _run(  # type: ignore[no-untyped-def]
     (high_banks, high_ports), (low_banks, low_ports), (weight_banks, weight_ports) = ports
     weight_banks = min(weight_banks, columns)  # that the columns lie in
     has_second = second_cycles[0] > 0
+    all_steps = np.arange(steps)
+    step_word = all_steps % words
+    step_tap, step_row, row_begins = all_steps // words, all_steps // row_steps, all_steps % row_steps == 0
     segments, tiles = len(segment_image), len(tile_segment)
 
     outputs_left = segment_columns * segment_pixels
@@ -222,21 +256,22 @@ def _run(  # type: ignore[no-untyped-def]
     group_returned = np.zeros(groups, dtype=np.int64)
     group_launch = np.zeros(groups, dtype=np.int64)
     group_word = np.zeros(groups, dtype=np.int64)  # first word of the input channels, counted through all images
-    lane_y = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
-    lane_x = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
-    lane_has_low = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
-    lane_has_high = np.zeros((groups, max(lanes, 1)), dtype=np.bool_)
+    lane_pixel = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
+    low_step = np.zeros((groups, max(lanes, 1)), dtype=np.int64)  # last step of which the lane has its word
+    high_step = np.zeros((groups, max(lanes, 1)), dtype=np.int64)
     group_has_weights = np.zeros(groups, dtype=np.bool_)
     free_before = np.zeros(groups, dtype=np.bool_)
-    # What each bank serves in the cycle of its `..._at`, and how many words that is.
-    high_at, high_served = np.full(high_banks, -1, dtype=np.int64), np.zeros(high_banks, dtype=np.int64)
+    # What each bank serves in the cycle of its `..._at`: a word, and through further ports `..._more` words.
+    high_at, high_word = np.full(high_banks, -1, dtype=np.int64), np.zeros(high_banks, dtype=np.int64)
+    high_more_at, high_more = np.full(high_banks, -1, dtype=np.int64), np.zeros(high_banks, dtype=np.int64)
     high_words = np.zeros((high_banks, high_ports), dtype=np.int64)
-    low_at, low_served = np.full(low_banks, -1, dtype=np.int64), np.zeros(low_banks, dtype=np.int64)
+    low_at, low_word = np.full(low_banks, -1, dtype=np.int64), np.zeros(low_banks, dtype=np.int64)
+    low_more_at, low_more = np.full(low_banks, -1, dtype=np.int64), np.zeros(low_banks, dtype=np.int64)
     low_words = np.zeros((low_banks, low_ports), dtype=np.int64)
-    weight_at, weight_served = np.full(weight_banks, -1, dtype=np.int64), np.zeros(weight_banks, dtype=np.int64)
+    weight_at, weight_row = np.full(weight_banks, -1, dtype=np.int64), np.zeros(weight_banks, dtype=np.int64)
+    weight_more_at, weight_more = np.full(weight_banks, -1, dtype=np.int64), np.zeros(weight_banks, dtype=np.int64)
     weight_rows = np.zeros((weight_banks, weight_ports), dtype=np.int64)
-    rank_at = np.full(high_banks + low_banks, -1, dtype=np.int64)  # cycle in which `rank` was begun
-    rank = np.zeros(high_banks + low_banks, dtype=np.int64)  # words that the PE array's step has in each bank so far
+    high_bank, low_bank = np.arange(height * width) % high_banks, np.arange(height * width) % low_banks  # of a pixel
     layer_words = words * (1 + segment_first_channel[-1] // group_out_channels + columns)  # more than an image has
     last_served, last_pop = columns - 1, -1
     launched = pushed = 0
@@ -347,8 +382,7 @@ def _run(  # type: ignore[no-untyped-def]
                 is_quiet = False
                 if share_tile >= 0:
                     for lane in range(run):
-                        pixel = tile_first_pixel[share_tile] + share_pixel + lane
-                        lane_y[group, lane], lane_x[group, lane] = pixel_y[pixel], pixel_x[pixel]
+                        lane_pixel[group, lane] = tile_first_pixel[share_tile] + share_pixel + lane
                     share_column += 1
                     if share_column == segment_columns[segment]:
                         share_column = 0
@@ -359,8 +393,7 @@ def _run(  # type: ignore[no-untyped-def]
                 else:
                     place = fifo_head[chosen]
                     for lane in range(run):
-                        pixel = fifo_pixel[chosen, place]
-                        lane_y[group, lane], lane_x[group, lane] = pixel_y[pixel], pixel_x[pixel]
+                        lane_pixel[group, lane] = fifo_pixel[chosen, place]
                         place = place + 1 if place + 1 < depth else 0
                     fifo_head[chosen] = place
                     histogram[fifo_count[chosen]] += cycle + 1 - fifo_since[chosen]
@@ -370,7 +403,7 @@ def _run(  # type: ignore[no-untyped-def]
                     queued -= run
                     last_served, last_pop = chosen, cycle
                 for lane in range(run):
-                    lane_has_low[group, lane] = lane_has_high[group, lane] = False
+                    low_step[group, lane] = high_step[group, lane] = -1
                 group_has_weights[group] = False
                 channel_group = (segment_first_channel[segment] + chosen) // group_out_channels
                 group_word[group] = segment_image[segment] * layer_words + channel_group * words
@@ -492,13 +525,13 @@ def _run(  # type: ignore[no-untyped-def]
                 array_causes[_K_SPLIT] += fetch
                 array_causes[_BUSY] += worked
                 array_causes[_A_CONFLICT] += tile_cycles[array_tile] - fetch - worked
-                reads = window_reads[tile_window[array_tile]]
+                tap_reads = window_reads[tile_window[array_tile]]
                 array_log, logged = _log_tile(
-                    array_log, logged, cycle, last_cause, fetch, phases, reads, first_tap,
+                    array_log, logged, cycle, last_cause, fetch, phases, tap_reads, first_tap,
                     segment_steps[segment] // words, words,
                 )  # fmt: skip
                 last_cause = _BUSY
-                array_step, step_at, next_step_at = 0, cycle, cycle + reads[0] - 1 + phases[0]
+                array_step, step_at, next_step_at = 0, cycle, cycle + tap_reads[0] - 1 + phases[0]
         works = array_tile >= 0 and array_spent < tile_cycles[array_tile]
         if works:
             array_spent += 1
@@ -518,67 +551,102 @@ def _run(  # type: ignore[no-untyped-def]
                 segment, window = tile_segment[array_tile], tile_window[array_tile]
                 while next_step_at <= cycle:
                     array_step, step_at = array_step + 1, next_step_at
-                    next_step_at += window_reads[window, array_step // words] - 1 + phases[0]
-                if cycle == step_at and array_step % row_steps == 0:
-                    array_row = segment_first_channel[segment] * steps + array_step // row_steps
+                    next_step_at += window_reads[window, step_tap[array_step]] - 1 + phases[0]
+                if cycle == step_at and row_begins[array_step]:
+                    array_row = segment_first_channel[segment] * steps + step_row[array_step]
                     array_banks = min(segment_columns[segment], weight_banks)
-                if cooperative and cycle - step_at < window_reads[window, array_step // words]:
+                tap, phase = step_tap[array_step], cycle - step_at
+                reads = window_reads[window, tap]
+                if cooperative and phase < reads:
                     channel_group = segment_first_channel[segment] // group_out_channels
                     word = segment_image[segment] * layer_words + channel_group * words + step_word[array_step]
+                    first_wanted, first = word * (height * width), tile_first_pixel[array_tile]
                     for offset in range(tile_pixels[array_tile]):
-                        pixel = tile_first_pixel[array_tile] + offset
-                        y, x = pixel_y[pixel] + step_y[array_step], pixel_x[pixel] + step_x[array_step]
-                        if not (0 <= y < height and 0 <= x < width):
+                        pixel = under[first + offset, tap]
+                        if pixel < 0:
                             continue
-                        pixel = y * width + x
-                        high, low = pixel % high_banks, pixel % low_banks
-                        for place in (high, high_banks + low):
-                            if rank_at[place] != cycle:
-                                rank_at[place], rank[place] = cycle, 0
-                            rank[place] += 1
-                        wanted = word * (height * width) + pixel
-                        if (rank[high] - 1) // high_ports == cycle - step_at:
-                            _read(high_at, high_served, high_words, high_ports, high, wanted, cycle)
-                        if (rank[high_banks + low] - 1) // low_ports == cycle - step_at:
-                            _read(low_at, low_served, low_words, low_ports, low, wanted, cycle)
+                        wanted = first_wanted + pixel
+                        if reads == 1 or array_high[window, tap, offset] == phase:
+                            bank = high_bank[pixel]
+                            if high_at[bank] != cycle:
+                                high_at[bank], high_word[bank] = cycle, wanted
+                            else:
+                                _read_beside(high_more_at, high_more, high_words, high_ports, bank, wanted, cycle)
+                        if reads == 1 or array_low[window, tap, offset] == phase:
+                            bank = low_bank[pixel]
+                            if low_at[bank] != cycle:
+                                low_at[bank], low_word[bank] = cycle, wanted
+                            else:
+                                _read_beside(low_more_at, low_more, low_words, low_ports, bank, wanted, cycle)
             for group in range(groups):
                 if free_before[group] or group_state[group] != _RUN:
                     continue
                 if group_pass[group] == 0:
                     step = group_step[group]
-                    tap_y, tap_x = step_y[step], step_x[step]
-                    word = group_word[group] + step_word[step]
+                    tap = step_tap[step]
+                    first_wanted = (group_word[group] + step_word[step]) * (height * width)
                     all_there = True
                     for lane in range(group_entries[group]):
-                        if lane_has_low[group, lane] and lane_has_high[group, lane]:
+                        needs_low = low_step[group, lane] != step
+                        needs_high = cooperative and high_step[group, lane] != step
+                        if not (needs_low or needs_high):
                             continue
-                        y, x = lane_y[group, lane] + tap_y, lane_x[group, lane] + tap_x
-                        if not (0 <= y < height and 0 <= x < width):
-                            lane_has_low[group, lane] = lane_has_high[group, lane] = True
+                        pixel = under[lane_pixel[group, lane], tap]
+                        if pixel < 0:
+                            low_step[group, lane] = high_step[group, lane] = step
                             continue
-                        pixel = y * width + x
-                        wanted = word * (height * width) + pixel
-                        if not lane_has_low[group, lane]:
-                            got = _read(low_at, low_served, low_words, low_ports, pixel % low_banks, wanted, cycle)
-                            low_read += got == 2
-                            lane_has_low[group, lane] = got > 0
-                        if gated:
-                            lane_has_high[group, lane] = True
-                        elif not lane_has_high[group, lane]:
-                            got = _read(high_at, high_served, high_words, high_ports, pixel % high_banks, wanted, cycle)
-                            high_read += got == 2
-                            lane_has_high[group, lane] = got > 0
-                        all_there &= lane_has_low[group, lane] and lane_has_high[group, lane]
-                    if step % row_steps > 0:
+                        wanted = first_wanted + pixel
+                        if needs_low:
+                            bank = low_bank[pixel]
+                            if low_at[bank] != cycle:
+                                low_at[bank], low_word[bank] = cycle, wanted
+                                low_step[group, lane] = step
+                                low_read += 1
+                            elif low_word[bank] == wanted:
+                                low_step[group, lane] = step
+                            elif low_ports == 1:
+                                all_there = False
+                            else:
+                                got = _read_beside(low_more_at, low_more, low_words, low_ports, bank, wanted, cycle)
+                                low_read += got == 2
+                                if got > 0:
+                                    low_step[group, lane] = step
+                                else:
+                                    all_there = False
+                        if needs_high:
+                            bank = high_bank[pixel]
+                            if high_at[bank] != cycle:
+                                high_at[bank], high_word[bank] = cycle, wanted
+                                high_step[group, lane] = step
+                                high_read += 1
+                            elif high_word[bank] == wanted:
+                                high_step[group, lane] = step
+                            elif high_ports == 1:
+                                all_there = False
+                            else:
+                                got = _read_beside(high_more_at, high_more, high_words, high_ports, bank, wanted, cycle)
+                                high_read += got == 2
+                                if got > 0:
+                                    high_step[group, lane] = step
+                                else:
+                                    all_there = False
+                    if not row_begins[step]:
                         group_has_weights[group] = True
                     elif not group_has_weights[group]:
                         bank = group_column[group] % weight_banks
                         if weight_at[bank] != cycle and bank < array_banks:
-                            weight_at[bank], weight_served[bank], weight_rows[bank, 0] = cycle, 1, array_row
-                        row = segment_first_channel[group_segment[group]] * steps + step // row_steps
-                        got = _read(weight_at, weight_served, weight_rows, weight_ports, bank, row, cycle)
-                        weight_read += got == 2
-                        group_has_weights[group] = got > 0
+                            weight_at[bank], weight_row[bank] = cycle, array_row
+                        row = segment_first_channel[group_segment[group]] * steps + step_row[step]
+                        if weight_at[bank] != cycle:
+                            weight_at[bank], weight_row[bank] = cycle, row
+                            group_has_weights[group] = True
+                            weight_read += 1
+                        elif weight_row[bank] == row:
+                            group_has_weights[group] = True
+                        elif weight_ports > 1:
+                            got = _read_beside(weight_more_at, weight_more, weight_rows, weight_ports, bank, row, cycle)
+                            weight_read += got == 2
+                            group_has_weights[group] = got > 0
                     if not all_there:
                         group_causes[_G_CONFLICT] += 1
                         continue
@@ -590,8 +658,6 @@ def _run(  # type: ignore[no-untyped-def]
                 if group_pass[group] == update_passes:
                     group_pass[group] = 0
                     group_step[group] += 1
-                    for lane in range(group_entries[group]):
-                        lane_has_low[group, lane] = lane_has_high[group, lane] = False
                     group_has_weights[group] = False
                     if group_step[group] == steps:
                         group_state[group] = _RETURN

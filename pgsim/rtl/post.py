@@ -95,11 +95,9 @@ class _Compiler:
         self.shape = (g.out_height, g.out_width)
         self.need("images", self.images, "the images of a batch")
         self.need("tiles", int(self.lanes.tile.max()) + 1, "the channels of a port")
-        self.need("pixel_bits", g.out_pixels.bit_length(), "the bits of a pixel's number")
+        self.need("map_bits", max(1, (max(self.shape) - 1).bit_length()), "the bits of a row or column")
         for stage in range(len(unit.stages)):
             self.write(Select.DESCRIPTOR, Field.KIND, Kind.PASS, stage=stage)
-        self.write(Select.LOCATE, 0, g.out_width)
-        self.write(Select.LOCATE, 1, -(-(2 ** (2 * unit.pixel_bits)) // g.out_width))
         for position, step in enumerate(self.layer.post):
             self.where = f"layer {self.layer.name}, post[{position}]"
             if isinstance(step, SaveShortcut | Requantise | Logits) and step.name not in self.regions:
@@ -259,7 +257,7 @@ class _Compiler:
         self.set(Field.ROW_STRIDE, columns)
         self.set(Field.MAXIMUM, maximum)
         self.shape = (shape[0], shape[1])
-        self.need("pixel_bits", max(shape).bit_length(), "the bits of a pooled map's height and width")
+        self.need("map_bits", max(1, (max(shape) - 1).bit_length()), "the bits of a row or column")
 
     def queued(self, windows: int, padded: bool) -> int:
         """Return how many windows of a port can be finished and still wait, at a result a cycle and a window a cycle.

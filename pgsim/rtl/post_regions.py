@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.errors import InputError
-from pgsim.rtl.post_unit import WRITE, Select
+from pgsim.rtl.post_unit import WRITE, PostUnit, Select
 from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import AddShortcut, Geometry, Layer, Logits, MaxPool, Requantise, SaveShortcut, SumPool
 
@@ -63,6 +63,31 @@ def lanes_of_tiles(tiles: Sequence[tuple[int, int]]) -> Lanes:
         port[first : first + columns] = np.arange(columns)
         tile[first : first + columns] = number
     return Lanes(port, tile)
+
+
+def lanes_of_segments(first_channel: Ints, columns: Ints) -> Lanes:
+    """Return the lanes of a layer's segments, two int64 [S]: every channel tile once, in the order of its channels."""
+    first, one = np.unique(first_channel, return_index=True)
+    return lanes_of_tiles(list(zip(first.tolist(), columns[one].tolist(), strict=True)))
+
+
+def segment_writes(
+    unit: PostUnit, lanes: Lanes, image: Ints, first_channel: Ints, complete: NDArray[np.bool_]
+) -> NDArray[np.void]:
+    """Return the host writes that tell the unit of a layer's segments: three arrays [S].
+
+    `complete` is false for the segments of all parts of K but the last, whose results are partial sums. Raises
+    InputError where the unit holds fewer segments.
+    """
+    if len(image) > unit.segments:
+        raise InputError(
+            f"the segments of a layer must be at most {unit.segments}, segments of the post-processing unit, "
+            f"not {len(image)}"
+        )
+    writes = np.zeros(len(image), WRITE)
+    writes["select"], writes["address"] = Select.SEGMENTS, np.arange(len(image))
+    writes["data"] = complete.astype(np.int64) << 48 | image << 16 | lanes.tile[first_channel]
+    return writes
 
 
 def lanes_of(geometry: Geometry, columns: int) -> Lanes:

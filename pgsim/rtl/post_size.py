@@ -19,9 +19,11 @@ def unit_for(
     images: int = 1,
     boundaries: Sequence[Boundary] = (),
     lanes: Sequence[Lanes] | None = None,
+    segments: int | None = None,
 ) -> PostUnit:
     """Return the smallest unit that runs what follows each of `layers`, their tensors laid out by `plan_regions`.
 
+    `segments` is the largest number that a layer and batch has; where it is not given, those of an image are its tiles.
     Its stages do one kind of step each, in an order in which every layer's steps stand. Raises InputError for what no
     unit holds: values past 62 bits.
     """
@@ -33,7 +35,7 @@ def unit_for(
     overlap = max([1] + [-(-k // s) for pool in pools for k, s in zip(pool.kernel, pool.stride, strict=True)])
     huge = dict.fromkeys((f.name for f in fields(PostUnit)[2:]), 2**30)
     limits = {"psum_bits": psum_bits, "value_bits": MAX_VALUE_BITS, "shortcut_bits": MAX_VALUE_BITS - 1}
-    widths = {"pixel_bits": 30, "pool_count": 16, "code_bits": 16, "levels": 17, "pool_overlap": overlap}
+    widths = {"map_bits": 20, "pool_count": 16, "code_bits": 16, "levels": 17, "pool_overlap": overlap}
     stages = tuple(frozenset({kind}) for kind in order) or (frozenset({Kind.PASS}),)
     ideal = PostUnit(columns, stages, **(huge | limits | widths))
     needs: dict[str, int] = {}
@@ -44,6 +46,7 @@ def unit_for(
     sizes = {f.name: needs.get(f.name, 1) for f in fields(PostUnit)[2:]}
     sizes |= {"psum_bits": psum_bits, "pool_overlap": overlap, "shortcut_words": max(1, words[Select.SHORTCUTS])}
     sizes["value_bits"] = max(sizes["value_bits"], psum_bits, sizes["shortcut_bits"] + 1)
+    sizes["segments"] = segments or sizes["tiles"] * images
     return PostUnit(columns, stages, **sizes)
 
 

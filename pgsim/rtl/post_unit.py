@@ -32,7 +32,7 @@ class Select(IntEnum):
     TREE = 5
     AXIS_ROWS = 6
     AXIS_COLUMNS = 7
-    LOCATE = 8
+    SEGMENTS = 8
     SHORTCUTS = 9
     HIGH_PLANE = 10
     LOW_PLANE = 11
@@ -81,7 +81,8 @@ class PostUnit:
     factor_bits: int = 24
     bias_bits: int = 40
     images: int = 1
-    pixel_bits: int = 12
+    segments: int = 1024
+    map_bits: int = 8
     tiles: int = 64
     shortcut_bits: int = 16
     code_bits: int = 8

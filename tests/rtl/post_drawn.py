@@ -16,7 +16,7 @@ from pgsim.arith import post
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.arith.split import split
 from pgsim.rtl.post import compile_post
-from pgsim.rtl.post_regions import Lanes, Region, lanes_of
+from pgsim.rtl.post_regions import Lanes, Region, lanes_of, segment_writes
 from pgsim.rtl.post_unit import Kind, PostUnit, Select
 from pgsim.workload.layer import (
     AddShortcut,
@@ -45,7 +45,8 @@ ANY = PostUnit(
     factor_bits=14,
     bias_bits=24,
     images=6,
-    pixel_bits=7,
+    segments=36,
+    map_bits=3,
     tiles=3,
     shortcut_bits=20,
     code_bits=8,
@@ -237,24 +238,40 @@ def fed_in_order(
     accumulator: Ints, lanes: Lanes, columns: int, rank: NDArray[np.float64], gap: float, bulk: np.random.Generator
 ) -> tuple[NDArray[np.bool_], dict[str, Ints]]:
     """Return the results of each cycle and column: each column's by `rank`, [N, K, P, Q], and a share of `gap` idle."""
-    width = accumulator.shape[3]
-    image, channel, row, place = np.indices(accumulator.shape)
-    facts = {"image": image, "tile": lanes.tile[channel], "pixel": row * width + place, "value": accumulator}
+    image, channel, row, column = np.indices(accumulator.shape)
+    tiles = int(lanes.tile.max()) + 1
+    facts = {
+        "segment": 2 * (image * tiles + lanes.tile[channel]) + 1,
+        "row": row,
+        "column": column,
+        "value": accumulator,
+    }
     port = lanes.port[channel].ravel()
     queues = []
-    for column in range(columns):
-        mine = np.flatnonzero(port == column)
+    for number in range(columns):
+        mine = np.flatnonzero(port == number)
         queues.append(mine[np.argsort(rank.ravel()[mine], kind="stable")])
     longest = max(len(queue) for queue in queues)
     cycles = int(longest / (1 - gap)) + 1 if gap else longest
     valid = np.zeros((cycles, columns), bool)
-    fed = {name: bulk.integers(0, 2, (cycles, columns)) for name in facts}  # what stands there without valid is nothing
-    for column, queue in enumerate(queues):
+    fed = {name: bulk.integers(0, 2, (cycles, columns)) for name in facts}
+    fed["segment"] *= 0
+    partial = (
+        bulk.random((cycles, columns)) < 0.5
+    )  # of cycles without a result: partial sums, of a segment of an even number
+    for number, queue in enumerate(queues):
         when = np.sort(bulk.permutation(cycles)[: len(queue)])
-        valid[when, column] = True
+        valid[when, number] = True
         for name, fact in facts.items():
-            fed[name][when, column] = fact.ravel()[queue]
-    return valid, fed
+            fed[name][when, number] = fact.ravel()[queue]
+    return valid | partial, fed
+
+
+def two_parts(unit: PostUnit, lanes: Lanes, images: int) -> NDArray[np.void]:
+    """Tell of the segments of K split in two: image after image, tile after tile, the first part and the last."""
+    _, first = np.unique(lanes.tile, return_index=True)
+    number = np.arange(images * len(first) * 2)
+    return segment_writes(unit, lanes, number // (2 * len(first)), first[number // 2 % len(first)], number % 2 == 1)
 
 
 def check_case(machine: Machine, case: Case, random: Random, *, in_order: bool = False, gap: float = 0.0) -> Report:
@@ -273,6 +290,7 @@ def check_case(machine: Machine, case: Case, random: Random, *, in_order: bool =
         if isinstance(step, SaveShortcut | Requantise | Logits):
             _expect(expected, case.regions[step.name], case.kept[step.name], step, unit)
     machine.load(compile_post(case.layer, unit, case.regions, lanes, images).writes)
+    machine.load(two_parts(unit, lanes, images))
     image = np.arange(images)[:, None, None, None]  # two at a time, as the machine's segments are
     rank = image + 1.9 * bulk.random(case.accumulator.shape) * (not in_order)
     report = machine.run(*fed_in_order(case.accumulator, lanes, unit.columns, rank, gap, bulk))

@@ -82,14 +82,14 @@ void post_read(Vpost *top, int select, int64_t count, int64_t *words) {
     }
 }
 // Feeds [cycles, COLUMNS] results, then runs on until the unit is idle.
-void post_run(Vpost *top, int64_t cycles, const uint8_t *valid, const int32_t *image, const int32_t *tile,
-              const int32_t *pixel, const int64_t *value, int64_t patience, Report *report) {
+void post_run(Vpost *top, int64_t cycles, const uint8_t *valid, const int32_t *segment, const int32_t *row,
+              const int32_t *column, const int64_t *value, int64_t patience, Report *report) {
     for (int64_t i = 0, at = 0; i < cycles; i++) {
         for (int j = 0; j < COLUMNS; j++, at++) {
             top->in_valid[j] = valid[at];
-            top->in_image[j] = image[at];
-            top->in_tile[j] = tile[at];
-            top->in_pixel[j] = pixel[at];
+            top->in_segment[j] = segment[at];
+            top->in_row[j] = row[at];
+            top->in_column[j] = column[at];
             top->in_value[j] = value[at] & MASK;
         }
         cycle(top, report);
@@ -264,9 +264,9 @@ class Machine:
         return joined
 
     def run(self, valid: NDArray[np.bool_], fed: Mapping[str, NDArray[np.int64]], patience: int = 100000) -> Report:
-        """Feed results, each argument [cycles, columns], and run until idle. `fed` has image, tile, pixel and value."""
+        """Feed results, arguments [cycles, columns], and run until idle. `fed` has segment, row, column and value."""
         flags = np.ascontiguousarray(valid, np.uint8)
-        narrow = [np.ascontiguousarray(fed[name], np.int32) for name in ("image", "tile", "pixel")]
+        narrow = [np.ascontiguousarray(fed[name], np.int32) for name in ("segment", "row", "column")]
         value = np.ascontiguousarray(fed["value"], np.int64)
         report = np.zeros(6, np.int64)
         arrays = [array.ctypes.data for array in (flags, *narrow, value)]

@@ -57,7 +57,8 @@ MUTANTS = (
     Mutant("mixes images in a window", "pool", "(@in_image[0]@ ?", "1'b0"),
     Mutant("names windows a row off", "pool", "+ @MAP_BITS'(R)@", "MAP_BITS'(0)"),
     Mutant("queues one window a cycle", "queue", "if (@take[i]@) words", "take[i] && i == 0"),
-    Mutant("takes the pixel for the column", "port", "@PIXEL_BITS'(row * width)@", "PIXEL_BITS'(0)"),
+    Mutant("takes partial sums for outputs", "segments", "in_valid[j] && @complete[j]@", "1'b1"),
+    Mutant("takes the column for the row", "stage", "ADDRESS_BITS'(@in_row@) * row_stride", "in_column"),
     Mutant("takes psums as unsigned", "port", "@VALUE_BITS'(in_value)@", "signed'(VALUE_BITS'(unsigned'(in_value)))"),
 )
 CASES = 120

@@ -12,7 +12,7 @@ import pytest
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.errors import InputError
 from pgsim.rtl.post import compile_post
-from pgsim.rtl.post_regions import Region, lanes_of, lanes_of_tiles, plan_regions
+from pgsim.rtl.post_regions import Region, lanes_of, lanes_of_segments, lanes_of_tiles, plan_regions, segment_writes
 from pgsim.rtl.post_size import unit_for
 from pgsim.rtl.post_unit import EVERY_PORT, WRITE, Field, Kind, PostUnit, Select
 from pgsim.workload.layer import (
@@ -48,10 +48,10 @@ REGIONS = {"codes": KEPT, "added": ADDED, "saved": ADDED}
 @pytest.mark.parametrize(("enum", "name"), [(Kind, "kind_t"), (Select, "select_t"), (Field, "field_t")])
 def test_numbers_are_those_of_the_verilog_package(enum: type[Kind] | type[Select] | type[Field], name: str) -> None:
     text = (SOURCES / "post_package.sv").read_text()
+    assert f"EVERY_PORT = {EVERY_PORT};" in (SOURCES / "post_unit.sv").read_text()
     body = re.sub("//.*", "", re.search(rf"enum logic \[\d:0\] {{([^}}]*)}} {name};", text)[1])  # type: ignore[index]
     numbers = {n.strip().removeprefix("TO_"): int(v.split("d")[1]) for n, v in (e.split("=") for e in body.split(","))}
     assert numbers == {member.name: member.value for member in enum}
-    assert f"EVERY_PORT = {EVERY_PORT};" in text
     assert WRITE.itemsize == 16
 
 
@@ -70,7 +70,8 @@ def test_every_parameter_of_the_unit_has_a_size_and_the_same_default() -> None:
 PAST_THE_SIZES: list[tuple[str, int, tuple[int, int, int], list[PostStep], str, int]] = [
     ("images", 1, (1, 1, 1), [], ": the images of a batch", 2),
     ("tiles", 3, (10, 1, 1), [], ": the channels of a port", 4),
-    ("pixel_bits", 5, (1, 4, 8), [], ": the bits of a pixel's number", 6),
+    ("map_bits", 2, (1, 4, 8), [], ": the bits of a row or column", 3),
+    ("map_bits", 3, (1, 4, 8), [MaxPool((2, 2), (1, 1), (1, 1, 1, 1))], ", post[0]: the bits of a row or column", 4),
     ("factor_bits", 14, (1, 1, 1), [FixedPoint(8192 * ONE, ONE, 3)], ", post[0]: the bits of a multiplier", 15),
     ("bias_bits", 24, (1, 1, 1), [Bias(-(2**24) * ONE)], ", post[0]: the bits of a bias", 25),
     ("value_bits", 48, (1, 1, 1), [FixedPoint(8191 * ONE, ONE, 0)] * 3, ", post[2]: the bits of what it can give", 59),
@@ -128,6 +129,15 @@ def test_sizes_that_no_unit_can_have_are_refused() -> None:
         dataclasses.replace(ANY, pool_count=17)
     with pytest.raises(ValueError, match="shortcut_bits must be below value_bits = 48, not 48"):
         dataclasses.replace(ANY, shortcut_bits=48)
+
+
+def test_more_segments_than_the_unit_holds_are_refused() -> None:
+    lanes, zeros = lanes_of_tiles([(0, 1)]), np.zeros(37, np.int64)
+    expected = "^the segments of a layer must be at most 36, segments of the post-processing unit, not 37$"
+    with pytest.raises(InputError, match=expected):
+        segment_writes(ANY, lanes, zeros, zeros, zeros == 0)
+    told = segment_writes(dataclasses.replace(ANY, segments=37), lanes, zeros + 2, zeros, zeros == 0)
+    assert told["data"].tolist() == [2**48 + 2**17] * 37
 
 
 def test_a_step_that_keeps_what_nobody_asks_for_is_left_out() -> None:
@@ -212,6 +222,9 @@ def test_channels_go_to_columns_tile_after_tile_and_group_after_group() -> None:
     depthwise = lanes_of(Geometry(LayerKind.CONV, 5, 5, groups=5), 2)
     assert depthwise.port.tolist() == [0, 1, 0, 1, 0]
     assert depthwise.tile.tolist() == [0, 0, 1, 1, 2]
+    segments = lanes_of_segments(np.array([0, 2, 4, 0, 2, 4]), np.array([2, 2, 1, 2, 2, 1]))
+    assert np.array_equal(segments.port, depthwise.port)
+    assert np.array_equal(segments.tile, depthwise.tile)
     one_column = lanes_of_tiles([(channel, 1) for channel in range(3)])
     assert one_column.port.tolist() == [0, 0, 0]
     assert one_column.tile.tolist() == [0, 1, 2]

@@ -18,7 +18,7 @@ from pgsim.workload.layer import AddShortcut, Layer, Logits, Requantise, SaveSho
 from pgsim.workload.trace import Trace
 from tests.build_boundary_trace import build_boundary_trace
 from tests.build_trace import build_trace
-from tests.rtl.post_drawn import ANY, Ints, after, fed_in_order, kept_by
+from tests.rtl.post_drawn import ANY, Ints, after, fed_in_order, kept_by, two_parts
 from tests.rtl.post_harness import Machine
 
 TRACES = Path(__file__).parents[2] / "traces"
@@ -50,13 +50,13 @@ def check_network(trace: Trace, images: int, unit: PostUnit, *, extreme: bool = 
         for step in layer.post:
             if isinstance(step, AddShortcut) and step.source in [b.name for b in trace.boundaries]:
                 machine.load(regions[step.source].load(shortcuts[step.source]))
-        machine.load(compile_post(layer, unit, regions, images=images).writes)
+        lanes = lanes_of(layer.geometry, unit.columns)
+        machine.load(compile_post(layer, unit, regions, lanes, images).writes)
+        machine.load(two_parts(unit, lanes, images))
         output = _anything(bulk, tensors.output[:images], unit.psum_bits) if extreme else tensors.output[:images]
         mask = None if tensors.mask is None else tensors.mask[:images]
         order = arrival(layer, mask, output.shape, bulk).astype(np.float64)
-        report = machine.run(
-            *fed_in_order(output, lanes_of(layer.geometry, unit.columns), unit.columns, order, 0.0, bulk)
-        )
+        report = machine.run(*fed_in_order(output, lanes, unit.columns, order, 0.0, bulk))
         assert report.idle
         assert not report.fault
         value = output
@@ -97,7 +97,7 @@ def test_what_follows_every_layer_of_resnet20_equals_the_recording() -> None:
     if not RESNET20.exists():
         pytest.skip(f"{RESNET20.name} is not in traces/")
     trace = load_trace(RESNET20)
-    equal = check_network(trace, 1, unit_for(trace.layers, columns=4, psum_bits=24))
+    equal = check_network(trace, 1, unit_for(trace.layers, columns=4, psum_bits=24, segments=32))
     kept = [step.name for layer in trace.layers for step in layer.post if hasattr(step, "name")]
     assert equal == kept
     assert len(equal) == 29
@@ -107,7 +107,7 @@ def test_the_smallest_unit_for_resnet20_holds_whatever_psum_bits_hold() -> None:
     if not RESNET20.exists():
         pytest.skip(f"{RESNET20.name} is not in traces/")
     trace = load_trace(RESNET20)
-    unit = unit_for(trace.layers, columns=4, psum_bits=24)
+    unit = unit_for(trace.layers, columns=4, psum_bits=24, segments=32)
     assert (unit.value_bits, unit.factor_bits, unit.bias_bits) == (30, 23, 32)
     assert len(check_network(trace, 1, unit, extreme=True)) == 29
 
@@ -122,5 +122,5 @@ def test_every_encoding_group_pool_and_boundary_goes_through(seed: int) -> None:
 @pytest.mark.parametrize("path", sorted(TRACES.glob("*.npz")), ids=lambda path: path.stem)
 def test_what_follows_every_layer_equals_the_recording_for_all_images(path: Path) -> None:
     trace = load_trace(path)
-    unit = unit_for(trace.layers, columns=16, psum_bits=24, images=trace.images)
+    unit = unit_for(trace.layers, columns=16, psum_bits=24, images=trace.images, segments=8 * trace.images)
     assert len(check_network(trace, trace.images, unit)) == 29

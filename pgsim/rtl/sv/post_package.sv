@@ -23,7 +23,7 @@ package post_package;
     TO_TREE         = 4'd5,   // address: level << 24 | row * 2^level + node
     TO_AXIS_ROWS    = 4'd6,   // address: residue << 16 | row of the map
     TO_AXIS_COLUMNS = 4'd7,   // address: residue << 16 | column of the map
-    TO_LOCATE       = 4'd8,   // a port; address 0: width of the map, 1: ceil(2^(2 * PIXEL_BITS) / width)
+    TO_SEGMENTS     = 4'd8,   // address: segment; data: bit 48: ends in outputs; from 16 on: image; from 0: tile
     TO_SHORTCUTS    = 4'd9,   // memories: address: word
     TO_HIGH_PLANE   = 4'd10,
     TO_LOW_PLANE    = 4'd11,
@@ -47,8 +47,6 @@ package post_package;
     LOW_BITS       = 4'd12,  // REQUANTISE: bits of the low plane, 0 for none
     MAXIMUM        = 4'd13   // POOL: 1: the maximum, 0: the sum
   } field_t;
-
-  localparam int EVERY_PORT = 65535;  // a host write with this port goes to all
 
   // Bits that number so many things; one thing takes a bit, too.
   function automatic int index_bits(input int things);

@@ -14,7 +14,7 @@ module post_pool
     parameter  int VALUE_BITS = 40,
     parameter  int IMAGE_BITS = 1,
     parameter  int TILE_BITS  = 6,
-    parameter  int MAP_BITS   = 12,               // rows and columns of maps
+    parameter  int MAP_BITS   = 8,               // rows and columns of maps
     parameter  int OVERLAP    = 2,
     parameter  int WORDS      = 64,               // windows in a bank
     parameter  int AXIS_WORDS = 64,               // rows, and columns, of a map that is pooled

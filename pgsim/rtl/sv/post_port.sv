@@ -1,6 +1,6 @@
-// What follows one output port: where a result lies in the map, then the stages, one result a cycle throughout.
+// What follows one output port: a register and then the stages, one result a cycle throughout.
 //
-//   {image, tile, pixel, psum} --locate--> {image, tile, row, column, value} --stage 0-- ... --stage STAGES-1
+//   {image, tile, row, column, psum} --widened--> value --stage 0-- ... --stage STAGES-1
 module post_port
   import post_package::*;
 #(
@@ -11,7 +11,7 @@ module post_port
     parameter  int                  FACTOR_BITS   = 24,
     parameter  int                  BIAS_BITS     = 40,
     parameter  int                  IMAGE_BITS    = 1,
-    parameter  int                  PIXEL_BITS    = 12,
+    parameter  int                  MAP_BITS      = 8,
     parameter  int                  TILES         = 64,
     parameter  int                  ADDRESS_BITS  = 16,
     parameter  int                  SHORTCUT_BITS = 16,
@@ -24,7 +24,6 @@ module post_port
     parameter  int                  POOL_COUNT    = 10,
     parameter  int                  POOL_QUEUE    = 64,
     localparam int                  TILE_BITS     = index_bits(TILES),
-    localparam int                  MAP_BITS      = PIXEL_BITS,
     localparam int                  WORD_BITS     = CODE_BITS + 1
 ) (
     input  logic                            clk,
@@ -39,7 +38,8 @@ module post_port
     input  logic                            in_valid,
     input  logic        [   IMAGE_BITS-1:0] in_image,
     input  logic        [    TILE_BITS-1:0] in_tile,
-    input  logic        [   PIXEL_BITS-1:0] in_pixel,
+    input  logic        [     MAP_BITS-1:0] in_row,
+    input  logic        [     MAP_BITS-1:0] in_column,
     input  logic signed [    PSUM_BITS-1:0] in_value,
     // memories, a stage each
     output logic        [ ADDRESS_BITS-1:0] address       [STAGES],
@@ -55,23 +55,6 @@ module post_port
     output logic                            busy,
     output logic                            fault
 );
-
-  // Row and column: row = floor(pixel / width) = pixel * ceil(2^s / width) >> s, exact for s = 2 * PIXEL_BITS, as the
-  // error, pixel / 2^s at most, is below 1 / width.
-  localparam int SCALE_BITS = 2 * PIXEL_BITS;
-
-  logic [PIXEL_BITS-1:0] width, row;
-  logic [SCALE_BITS:0] reciprocal;
-
-  always_ff @(posedge clk) begin
-    if (host_write && host_select == TO_LOCATE) begin
-      if (host_address[0]) reciprocal <= (SCALE_BITS + 1)'(host_data);
-      else width <= PIXEL_BITS'(host_data);
-    end
-  end
-
-  assign row = PIXEL_BITS'(((SCALE_BITS + 1 + PIXEL_BITS)'(in_pixel) * (SCALE_BITS + 1 + PIXEL_BITS)'(reciprocal))
-      >> SCALE_BITS);
 
   // nothing follows the last stage
   // verilator lint_off UNUSEDSIGNAL
@@ -89,8 +72,8 @@ module post_port
     valid[0] <= !reset && in_valid;
     image[0] <= in_image;
     tile[0] <= in_tile;
-    map_row[0] <= row;
-    map_column[0] <= in_pixel - PIXEL_BITS'(row * width);
+    map_row[0] <= in_row;
+    map_column[0] <= in_column;
     value[0] <= VALUE_BITS'(in_value);
   end
 

@@ -15,7 +15,7 @@ module post_stage
     parameter  int         FACTOR_BITS   = 24,
     parameter  int         BIAS_BITS     = 40,
     parameter  int         IMAGE_BITS    = 1,
-    parameter  int         MAP_BITS      = 12,
+    parameter  int         MAP_BITS      = 8,
     parameter  int         TILES         = 64,
     parameter  int         ADDRESS_BITS  = 16,
     parameter  int         SHORTCUT_BITS = 16,

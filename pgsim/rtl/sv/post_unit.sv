@@ -18,7 +18,8 @@ module post_unit
     parameter  int                  FACTOR_BITS    = 24,
     parameter  int                  BIAS_BITS      = 40,
     parameter  int                  IMAGES         = 1,
-    parameter  int                  PIXEL_BITS     = 12,                      // pixels of a map: fewer than 2^PIXEL_BITS
+    parameter  int                  SEGMENTS       = 1024,                    // of a layer and batch
+    parameter  int                  MAP_BITS       = 8,                       // maps have at most 2^MAP_BITS rows and columns
     parameter  int                  TILES          = 64,                      // channels of a port
     parameter  int                  SHORTCUT_BITS  = 16,
     parameter  int                  CODE_BITS      = 8,
@@ -32,8 +33,7 @@ module post_unit
     parameter  int                  SHORTCUT_WORDS = 1024,
     parameter  int                  CODE_WORDS     = 1024,
     parameter  int                  LOGIT_WORDS    = 64,
-    localparam int                  IMAGE_BITS     = index_bits(IMAGES),
-    localparam int                  TILE_BITS      = index_bits(TILES)
+    localparam int                  SEGMENT_BITS   = index_bits(SEGMENTS)
 ) (
     input  logic                         clk,
     input  logic                         reset,
@@ -47,9 +47,9 @@ module post_unit
     output logic signed [          63:0] host_read,
     // results, one a port and cycle
     input  logic                         in_valid   [COLUMNS],
-    input  logic        [IMAGE_BITS-1:0] in_image   [COLUMNS],
-    input  logic        [ TILE_BITS-1:0] in_tile    [COLUMNS],
-    input  logic        [PIXEL_BITS-1:0] in_pixel   [COLUMNS],
+    input  logic        [SEGMENT_BITS-1:0] in_segment [COLUMNS],
+    input  logic        [  MAP_BITS-1:0] in_row     [COLUMNS],
+    input  logic        [  MAP_BITS-1:0] in_column  [COLUMNS],
     input  logic signed [ PSUM_BITS-1:0] in_value   [COLUMNS],
     // words that the memories take in this cycle
     output logic        [          31:0] shortcuts_written,
@@ -59,11 +59,37 @@ module post_unit
     output logic                         fault                // since the last reset: results are not to be trusted
 );
 
+  localparam int EVERY_PORT = 65535;  // a host write with this port goes to all
+  localparam int IMAGE_BITS = index_bits(IMAGES);
+  localparam int TILE_BITS = index_bits(TILES);
   localparam int WORD_BITS = CODE_BITS + 1;
   localparam int ADDRESS_BITS = index_bits(larger(larger(SHORTCUT_WORDS, CODE_WORDS), larger(LOGIT_WORDS, POOL_WORDS)));
 
   select_t select;
   assign select = select_t'(host_select);
+
+  // Segments
+
+  logic complete[COLUMNS];
+  logic [IMAGE_BITS-1:0] image[COLUMNS];
+  logic [TILE_BITS-1:0] tile[COLUMNS];
+
+  post_segments #(
+      .COLUMNS(COLUMNS),
+      .SEGMENTS(SEGMENTS),
+      .IMAGES(IMAGES),
+      .TILES(TILES)
+  ) segments (
+      .clk,
+      .host_write(host_write && select == TO_SEGMENTS),
+      .host_address,
+      .host_data,
+      .in_valid,
+      .in_segment,
+      .out_valid(complete),
+      .out_image(image),
+      .out_tile(tile)
+  );
 
   // Ports
 
@@ -91,7 +117,7 @@ module post_unit
         .FACTOR_BITS(FACTOR_BITS),
         .BIAS_BITS(BIAS_BITS),
         .IMAGE_BITS(IMAGE_BITS),
-        .PIXEL_BITS(PIXEL_BITS),
+        .MAP_BITS(MAP_BITS),
         .TILES(TILES),
         .ADDRESS_BITS(ADDRESS_BITS),
         .SHORTCUT_BITS(SHORTCUT_BITS),
@@ -111,10 +137,11 @@ module post_unit
         .host_stage,
         .host_address,
         .host_data,
-        .in_valid(in_valid[j]),
-        .in_image(in_image[j]),
-        .in_tile(in_tile[j]),
-        .in_pixel(in_pixel[j]),
+        .in_valid(complete[j]),
+        .in_image(image[j]),
+        .in_tile(tile[j]),
+        .in_row(in_row[j]),
+        .in_column(in_column[j]),
         .in_value(in_value[j]),
         .address(address[j]),
         .shortcut_read(shortcut_read[j]),

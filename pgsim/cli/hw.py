@@ -52,7 +52,7 @@ def _show(args: argparse.Namespace) -> int:
     from pgsim.io.hardware import accelerator_yaml, load_with_defaults
 
     loaded = load_with_defaults(args.name)
-    bits = _bits(args.bits) if args.bits is not None else None
+    bits = read_bits(args.bits) if args.bits is not None else None
     if args.yaml:
         print(accelerator_yaml(loaded.accelerator), end="")
         return 0
@@ -95,7 +95,8 @@ def _prices(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bits(text: str) -> tuple[int, int]:
+def read_bits(text: str) -> tuple[int, int]:
+    """Return B and h of an option's text B/H. Raises InputError."""
     act, _, pred = text.partition("/")
     if not (act.isdecimal() and pred.isdecimal() and 0 < int(pred) < int(act) <= 16):
         raise InputError(f"--bits must be B/H with 0 < H < B <= 16, as in 3/2, not {text!r}")

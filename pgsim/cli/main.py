@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hw": ("pgsim.cli.hw", "list, show and check hardware files and energy tables"),
     "train": ("pgsim.cli.train", "fine-tune a precision-gated network after a recipe (needs torch)"),
     "trace": ("pgsim.cli.trace", "turn a trained network into a trace (needs torch)"),
+    "rtl": ("pgsim.cli.rtl", "write an accelerator's SystemVerilog: modules, parameters, wrapper, test bench"),
+    "cosim": ("pgsim.cli.cosim", "run a trace through the compiled RTL and compare every bit and cycle (needs g++)"),
 }
 """Command -> (module, help in one line). A module has configure(parser) and run(args) -> exit code."""
 

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from pgsim.errors import InputError
+from pgsim.errors import InputError, MismatchError
 from pgsim.hw.accelerator import Accelerator
 from pgsim.model.job import ArrayCause, GroupCause
 from pgsim.model.lanes import LaneWidths
@@ -110,7 +110,7 @@ class Bench:
             self._handle = ctypes.c_void_p()
 
     def wave(self, path: Path) -> None:
-        """Write a waveform of all that follows, in FST. Raises InputError for a file that cannot be written."""
+        """Write a waveform of all that follows, as VCD. Raises InputError for a file that cannot be written."""
         if not self._library.pg_wave(self._handle, str(path).encode()):
             raise InputError(f"{path}: the waveform file cannot be written")
 
@@ -129,13 +129,13 @@ class Bench:
     def run(self, limit: int, tick: Callable[[], None] | None = None) -> Events:
         """Run the loaded layer to its end, at most `limit` cycles; call `tick` now and then.
 
-        Raises RuntimeError where the machine has not ended by then.
+        Raises MismatchError where the machine has not ended by then.
         """
         done = 0
         while not self._library.pg_run(self._handle, min(_CHUNK, limit - done)):
             done += min(_CHUNK, limit - done)
             if done == limit:
-                raise RuntimeError(f"the RTL did not finish the layer in {limit} cycles")
+                raise MismatchError(f"the RTL must finish the layer, not run on after {limit} cycles")
             if tick is not None:
                 tick()
         counts = self._counts(0)

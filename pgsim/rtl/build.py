@@ -22,7 +22,7 @@ from pgsim.rtl.generate import write_sources
 VERILATE = ["-Wall", "--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"]
 COMPILE = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w"]
 RUNTIME = ("verilated", "verilated_dpi", "verilated_threads")
-TRACE_RUNTIME = ("verilated_fst_c",)
+TRACE_RUNTIME = ("verilated_vcd_c",)
 
 
 KEPT_BUILDS = 200  # about a megabyte each
@@ -74,12 +74,12 @@ def build(
 ) -> Path:
     """Return the library of a machine with its test bench, built if the cache has it not.
 
-    `texts` are the sources by name, `defines` the macros of the harness. `waves` builds in FST traces. `optimise`
+    `texts` are the sources by name, `defines` the macros of the harness. `waves` builds in VCD traces. `optimise`
     is the compiler's level: 1 builds a small machine in half the time and runs it at half the speed. Raises InputError
     where a tool is missing, RuntimeError with the tool's words where one fails.
     """
     root, cxx = verilator_root(), compiler()
-    flags = [*VERILATE, *(["--trace-fst"] if waves else [])]
+    flags = [*VERILATE, *(["--trace-vcd"] if waves else [])]
     try:
         tool = version("verilator")
     except PackageNotFoundError:
@@ -102,8 +102,7 @@ def build(
         macros = [f"-D{macro}={value}" for macro, value in defines.items()] + (["-DPG_TRACE"] if waves else [])
         _compile(folder, _units(folder, optimise), cxx, root, macros)
         objects = [*sorted(folder.glob("*.o")), *runtime]
-        linking = [cxx, "-shared", "-Wl,-Bsymbolic", "-pthread", "-o", "machine.so", *map(str, objects)]
-        _run([*linking, *(["-lz", "-llz4"] if waves and _has_lz4() else ["-lz"] if waves else [])], folder, root)
+        _run([cxx, "-shared", "-Wl,-Bsymbolic", "-pthread", "-o", "machine.so", *map(str, objects)], folder, root)
         for made in folder.glob("*.o"):
             made.unlink()
         shutil.rmtree(folder / "model")
@@ -121,10 +120,6 @@ def _drop_oldest(cache: Path) -> None:
     builds = [entry for entry in cache.iterdir() if (entry / "machine.so").exists()]
     for old in sorted(builds, key=lambda entry: entry.stat().st_mtime)[:-KEPT_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _has_lz4() -> bool:
-    return False
 
 
 def _runtime(root: Path, cxx: str, tool: str, cache: Path, waves: bool) -> list[Path]:
@@ -164,7 +159,7 @@ def _compile(folder: Path, units: list[tuple[Path, int]], cxx: str, root: Path, 
         unit, optimise = work
         _run([cxx, f"-O{optimise}", *COMPILE, *macros, *include, "-c", str(unit), "-o", f"{unit.stem}.o"], folder, root)
 
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(one, units))
 
 

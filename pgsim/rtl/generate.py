@@ -6,7 +6,7 @@ pgsim/rtl/sv/*.sv                   --> copied as they are
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -47,6 +47,11 @@ class Capacity:
     def covers(self, other: Capacity) -> bool:
         """Whether a machine of this capacity holds all that one of `other` does."""
         return all(getattr(self, f.name) >= getattr(other, f.name) for f in fields(self))
+
+    def rounded(self) -> Capacity:
+        """The same with depths that are powers of two, so that machines of similar layers are one."""
+        depths = {f.name: 1 << (getattr(self, f.name) - 1).bit_length() for f in fields(self) if "depth" in f.name}
+        return replace(self, **depths)
 
     def joined(self, other: Capacity) -> Capacity:
         """The least capacity that holds what either holds."""

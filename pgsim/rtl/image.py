@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pgsim.arith.formats import GatePolicy
 from pgsim.arith.split import split
-from pgsim.hw.accelerator import Accelerator
+from pgsim.hw.accelerator import Accelerator, Buffer
 from pgsim.model.job import Job
 from pgsim.rtl.generate import Capacity, source
 from pgsim.workload.layer import Gate, Layer
@@ -102,7 +102,7 @@ def make_image(
     """Return the image of one layer and batch. `gate` is the one that the machine applies, None where it runs without;
     `activation` int16 [N, C, H, W]."""
     g, schedule, array = layer.geometry, job.schedule, accelerator.array
-    images, lanes = len(activation), array.multipliers
+    lanes = array.multipliers
     pixels, group_words = g.in_height * g.in_width, schedule.words
     pixel_words = g.groups * group_words
     own_port = g.groups > 1 and g.group_in_channels == 1 and g.group_out_channels == 1
@@ -113,11 +113,10 @@ def make_image(
         high, low = split(codes, layer.act.encoding, layer.act.bits, gate.pred_bits)
     else:
         high, low = codes >> low_bits, codes & ((1 << low_bits) - 1)  # any two parts that join to the code
-    operand_bits = max(_signed_bits(part) for part in (high, low, codes))
     memory = accelerator.memory
     low_buffer = memory.activation_lsb or memory.activation
-    high_memory, high_depth = _plane(high, g.groups, lanes, memory.activation.banks)
-    low_memory, low_depth = _plane(low, g.groups, lanes, low_buffer.banks)
+    high_memory = _plane(high, g.groups, lanes, memory.activation.banks)
+    low_memory = _plane(low, g.groups, lanes, low_buffer.banks)
     tiles = np.unique(schedule.segment_first_channel)
     rows = -(-schedule.steps // job.row_steps)
     segments = {
@@ -163,22 +162,10 @@ def make_image(
         "weight_passes": schedule.passes.weight,
     }
     parts = _weight_rows(layer, schedule.words, tiles, lanes, job.row_steps, job.columns)
-    stored_bits = _signed_bits(layer.weight.astype(np.int64))
     thresholds = gate.threshold if gate else np.zeros(0, np.int64)
     limit = 1 << (array.psum_bits - 1)
     column, row = np.divmod(np.arange(job.columns * parts.shape[1]), parts.shape[1])
     cycles = job.tile_cycles if job.cooperative else np.zeros(0, np.int64)
-    capacity = Capacity(
-        operand_bits=operand_bits,
-        stored_bits=stored_bits,
-        high_depth=images * high_depth + job.columns,  # a port reads past the last word for columns without work
-        low_depth=images * low_depth + job.columns,
-        weight_depth=parts.shape[1],
-        segment_depth=schedule.segments + 2,
-        channel_depth=g.out_channels + job.columns,
-        pixel_depth=int(schedule.segment_pixels.max()) if schedule.parts > 1 else 1,
-        tile_depth=max(1, len(cycles)),
-    )
     return Image(
         pack_record("layer_t", dict(registers)),
         pack_record("segment_t", dict(segments)),
@@ -189,23 +176,38 @@ def make_image(
             "thresholds": (_places(len(thresholds)), np.clip(thresholds, -limit - 1, limit - 1)[:, None]),
             "cycles": (_places(len(cycles)), cycles[:, None]),
         },
-        capacity,
+        needed_capacity(layer, job, accelerator, len(activation)),
     )
 
 
-def _signed_bits(values: Ints) -> int:
-    """Bits that hold all of `values` in two's complement."""
-    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    return max(high, ~low, 0).bit_length() + 1
+def needed_capacity(layer: Layer, job: Job, accelerator: Accelerator, images: int) -> Capacity:
+    """Return the least capacity of a machine that takes the layer, whatever its codes are."""
+    g, schedule, memory = layer.geometry, job.schedule, accelerator.memory
+    pixels, pixel_words = g.in_height * g.in_width, g.groups * schedule.words
+    beyond = job.columns  # a port of its own reads on past the last word for columns without work
+
+    def depth(buffer: Buffer) -> int:
+        return images * -(-pixels // buffer.banks) * pixel_words + beyond
+
+    return Capacity(
+        operand_bits=layer.act.bits + 1,
+        stored_bits=layer.weight_format.bits + 1,
+        high_depth=depth(memory.activation),
+        low_depth=depth(memory.activation_lsb or memory.activation),
+        weight_depth=len(np.unique(schedule.segment_first_channel)) * -(-schedule.steps // job.row_steps),
+        segment_depth=schedule.segments + 2,
+        channel_depth=g.out_channels + beyond,
+        pixel_depth=int(schedule.segment_pixels.max()) if schedule.parts > 1 else 1,
+        tile_depth=schedule.tiles + 1 if job.cooperative else 1,
+    )
 
 
 def _places(count: int) -> NDArray[np.int32]:
     return np.stack([np.zeros(count, np.int32), np.arange(count, dtype=np.int32)], 1)
 
 
-def _plane(codes: Ints, groups: int, lanes: int, banks: int) -> tuple[tuple[NDArray[np.int32], Ints], int]:
-    """Return (places, words [n, lanes]) of codes [N, C, H, W] in a banked memory, and the words a bank holds of an
-    image."""
+def _plane(codes: Ints, groups: int, lanes: int, banks: int) -> tuple[NDArray[np.int32], Ints]:
+    """Return (places, words [n, lanes]) of codes [N, C, H, W] in a banked memory."""
     images, channels, height, width = codes.shape
     per_group, pixels = channels // groups, height * width
     words = -(-per_group // lanes)
@@ -216,7 +218,7 @@ def _plane(codes: Ints, groups: int, lanes: int, banks: int) -> tuple[tuple[NDAr
     image, pixel, word = np.indices(padded.shape[:3])
     address = image * depth + pixel // banks * (groups * words) + word
     place = np.stack([pixel % banks, address], -1).reshape(-1, 2).astype(np.int32)
-    return (place, padded.reshape(-1, lanes)), depth
+    return place, padded.reshape(-1, lanes)
 
 
 def _weight_rows(layer: Layer, words: int, tiles: Ints, lanes: int, row_steps: int, columns: int) -> Ints:

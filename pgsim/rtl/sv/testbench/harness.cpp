@@ -7,7 +7,7 @@
 #include "Vtestbench__Dpi.h"
 #include "verilated.h"
 #ifdef PG_TRACE
-#include "verilated_fst_c.h"
+#include "verilated_vcd_c.h"
 #endif
 
 namespace {
@@ -28,7 +28,7 @@ struct Bench {
     int64_t open_launch[PG_GROUPS];
     int last_cause = -1;
 #ifdef PG_TRACE
-    std::unique_ptr<VerilatedFstC> wave;
+    std::unique_ptr<VerilatedVcdC> wave;
 #endif
     uint64_t time = 0;
 };
@@ -125,7 +125,7 @@ __attribute__((visibility("default"))) int pg_wave(void* handle, const char* pat
 #ifdef PG_TRACE
     Bench* bench = static_cast<Bench*>(handle);
     bench->context->traceEverOn(true);
-    bench->wave.reset(new VerilatedFstC);
+    bench->wave.reset(new VerilatedVcdC);
     bench->top->trace(bench->wave.get(), 99);
     bench->wave->open(path);
     return bench->wave->isOpen();

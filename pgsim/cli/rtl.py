@@ -1,0 +1,92 @@
+"""Write an accelerator's SystemVerilog into a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgsim.cli.trace_options import DEFAULT_MAX_BYTES, positive_integer
+
+if TYPE_CHECKING:
+    from pgsim.hw.accelerator import Accelerator
+    from pgsim.model.lanes import LaneWidths
+    from pgsim.rtl.generate import Capacity
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--hw", metavar="HW", required=True, help="a hardware file, or the name of a shipped one")
+    widths = parser.add_mutually_exclusive_group(required=True)
+    widths.add_argument("--trace", metavar="FILE", help="lane widths and depths of the memories follow this trace")
+    widths.add_argument("--bits", metavar="B/H", help="lane widths follow layers of these bits, as in 3/2")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=True, help="folder to write to; made if it is not there"
+    )
+    parser.add_argument(
+        "--max-bytes",
+        metavar="N",
+        type=positive_integer,
+        default=DEFAULT_MAX_BYTES,
+        help="refuse a trace that expands past N bytes (default: 4 GiB)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the sources and a list of them in the order in which tools must read them; return 0.
+
+    Raises InputError for a folder that holds anything else.
+    """
+    from pgsim.cli.hardware_file import naming_file
+    from pgsim.io.hardware import load_accelerator
+    from pgsim.io.strict import show_path
+    from pgsim.rtl.generate import sources, write_sources
+
+    accelerator = load_accelerator(args.hw)
+    folder = Path(args.output)
+    _check_folder(folder)
+    with naming_file(args.hw, accelerator):
+        widths, capacity = _sizes(args, accelerator)
+    texts = sources(accelerator, widths, capacity)
+    modules = [name for name in texts if name.endswith(".sv") and name != "testbench.sv"]
+    texts["files.f"] = "".join(f"{name}\n" for name in modules)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sources(folder, texts)
+    array, update = accelerator.array, accelerator.update
+    shape = f"{array.rows} x {array.columns} x {array.multipliers}"
+    print(f"{len(texts)} files in {show_path(args.output)}; top module accelerator, files.f lists the modules in order")
+    print(f"organisation   {accelerator.organisation.value}")
+    print(f"PE array       {shape} lanes of {widths.msb} x {array.weight_bits} bits")
+    if update is not None:
+        shape = f"{update.groups} x {update.lanes} x {array.multipliers}"
+        queue = f"queue of {array.columns} x {update.queue_depth} entries"
+        print(f"LSB array      {shape} lanes of {widths.lsb} x {array.weight_bits} bits, {queue}")
+    return 0
+
+
+def _sizes(args: argparse.Namespace, accelerator: Accelerator) -> tuple[LaneWidths, Capacity]:
+    from pgsim.cli.hw import read_bits, widths_for
+    from pgsim.rtl.generate import Capacity
+
+    if args.trace is None:
+        return widths_for(accelerator, *read_bits(args.bits)), Capacity()
+    from pgsim.io.trace import load_trace
+    from pgsim.rtl.network import make_network
+
+    trace = load_trace(args.trace, max_bytes=args.max_bytes)
+    network = make_network(trace, accelerator, trace.images)
+    return network.widths, network.capacity
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds what this command did not write."""
+    from pgsim.errors import InputError
+    from pgsim.io.strict import show_path
+
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise InputError(f"{show_path(str(folder))}: -o must be a folder, not a file")
+    if any(folder.iterdir()) and not (folder / "accelerator_parameters.sv").exists():
+        raise InputError(f"{show_path(str(folder))}: -o must be an empty folder, or one that pgsim rtl wrote before")

@@ -1,0 +1,93 @@
+"""`pgsim rtl` and `pgsim cosim` as their user meets them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pgsim.cli.main import main
+from pgsim.io.trace import write_trace
+from tests.build_trace import build_trace
+from tests.rtl.machine_cases import needs_compiler
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("traces") / "small.npz"
+    write_trace(path, build_trace())
+    return str(path)
+
+
+@pytest.fixture
+def small_machine(tmp_path: Path) -> str:
+    """A file of a machine that compiles in seconds."""
+    from pgsim.io.shipped import shipped_folder
+
+    text = (shipped_folder() / "predictivenet.yaml").read_text(encoding="utf-8")
+    for key, value in (("rows: 8", "rows: 2"), ("columns: 16", "columns: 2"), ("multipliers: 8", "multipliers: 2")):
+        text = text.replace(key, value)
+    for key, value in (("groups: 8", "groups: 2"), ("lanes: 4", "lanes: 2"), ("banks: 64", "banks: 4")):
+        text = text.replace(key, value)
+    path = tmp_path / "small.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_rtl_writes_every_file_and_a_list_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "build"
+    for _ in range(2):  # again over its own
+        assert main(["rtl", "--hw", "predictivenet", "--bits", "3/2", "-o", str(folder)]) == 0
+    assert "PE array       8 x 16 x 8 lanes of 2 x 8 bits\n" in capsys.readouterr().out
+    listed = (folder / "files.f").read_text().split()
+    assert {path.name for path in folder.iterdir()} == {*listed, "files.f", "testbench.sv", "harness.cpp", "lint.vlt"}
+    assert "localparam int ROWS = 8;" in (folder / "accelerator_parameters.sv").read_text()
+
+
+def test_rtl_follows_a_trace(trace: str, tmp_path: Path) -> None:
+    assert main(["rtl", "--hw", "gated_fused", "--trace", trace, "-o", str(tmp_path / "build")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda path: path.write_text("x"), "-o must be a folder, not a file"),
+        (
+            lambda path: (path.mkdir(), (path / "notes.txt").write_text("x")),
+            "-o must be an empty folder, or one that pgsim rtl wrote before",
+        ),
+    ],
+)
+def test_rtl_overwrites_nothing_of_its_users(
+    make: object, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "build"
+    make(place)  # type: ignore[operator]
+    assert main(["rtl", "--hw", "predictivenet", "--bits", "3/2", "-o", str(place)]) == 2
+    assert line in capsys.readouterr().err
+
+
+@needs_compiler
+def test_cosim_finds_nothing_that_differs(trace: str, small_machine: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cosim", "--hw", small_machine, trace]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines()[-1].endswith("0 differing")
+
+
+@needs_compiler
+def test_cosim_refuses_layers_and_images_that_the_trace_has_not(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cosim", "--hw", "predictivenet", trace, "--layers", "nil"]) == 2
+    assert "--layers must name layers of the trace, not 'nil'; list them with" in capsys.readouterr().err
+    assert main(["cosim", "--hw", "predictivenet", trace, "--images", "999"]) == 2
+    assert "--images must be 1 .. " in capsys.readouterr().err
+
+
+def test_cosim_says_in_one_line_that_the_compiler_is_missing(
+    trace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert main(["cosim", "--hw", "predictivenet", trace]) == 2
+    line = "pgsim: error: g++ must be installed to compile RTL (on Debian and Ubuntu: apt install g++)\n"
+    assert capsys.readouterr().err == line

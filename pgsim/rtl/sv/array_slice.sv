@@ -20,13 +20,13 @@ module array_slice
 );
 
   logic signed [ACT_BITS:0] one;
-  slice #(.OPERAND_BITS(OPERAND_BITS), .BITS(ACT_BITS)) cut (.operand, .shift, .last, .value(one));
+  slice #(.OPERAND_BITS(OPERAND_BITS), .BITS(ACT_BITS)) cut (.operand(operand), .shift, .last, .value(one));
 
   if (ORGANISATION == GATED_FUSED) begin : fused
     localparam int JOINED_BITS = ACT_BITS + LOW_ACT_BITS;
     logic signed [JOINED_BITS:0] both;
     logic signed [LOW_ACT_BITS:0] low_one;
-    slice #(.OPERAND_BITS(OPERAND_BITS), .BITS(JOINED_BITS)) joined_cut (.operand, .shift, .last, .value(both));
+    slice #(.OPERAND_BITS(OPERAND_BITS), .BITS(JOINED_BITS)) joined_cut (.operand(operand), .shift, .last, .value(both));
     slice #(.OPERAND_BITS(OPERAND_BITS), .BITS(LOW_ACT_BITS)) low_cut (
         .operand(low_operand), .shift(low_shift), .last(low_last), .value(low_one)
     );

@@ -384,7 +384,7 @@ module machine
       for (genvar l = 0; l < L; l++) begin : entry
         logic [PSUM_BITS-1:0] aligned;
         align #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) from_queue_psum (
-            .psum(front_psum[group_column[g]][l]), .low_bits(layer.low_bits), .aligned
+            .psum(front_psum[group_column[g]][l]), .low_bits(layer.low_bits), .aligned(aligned)
         );
         assign launch_place[l] = from_queue[g] ? front_place[group_column[g]][l] : item_place[g][l];
         assign launch_psum[l] = from_queue[g] ? aligned : '0;

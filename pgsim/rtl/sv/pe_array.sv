@@ -118,7 +118,7 @@ module pe_array
 
   // Its walk through the reduction
 
-  logic [ROWS-1:0] used, on_map;
+  logic [ROWS-1:0] used, on_map, array_low_ask;
   logic does_pass, phase, opens_phase, ends_step, last_act_pass, last_weight_pass, reads_high, reads_low;
   logic [STEP_BITS-1:0] row_step;
   pass_t act_pass, weight_pass;
@@ -149,7 +149,6 @@ module pe_array
   assign high_word = now_segment.word_base + word;
   assign high_base = now_segment.high_base;
 
-  logic [ROWS-1:0] array_low_ask;
   logic joined;
   assign joined = ORGANISATION == GATED_FUSED && !layer.gated;
   assign act_shift = joined ? 6'(act_pass) * 6'(JOINED_BITS) : 6'(act_pass) * 6'(ACT_BITS);

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ RUNTIME = ("verilated", "verilated_dpi", "verilated_threads")
 TRACE_RUNTIME = ("verilated_vcd_c",)
 
 
+COMPILERS = 2  # at once: each takes up to a gigabyte of memory for a large machine
 KEPT_BUILDS = 200  # about a megabyte each
 
 
@@ -155,12 +156,26 @@ def _units(folder: Path, optimise: int) -> list[tuple[Path, int]]:
 def _compile(folder: Path, units: list[tuple[Path, int]], cxx: str, root: Path, macros: list[str]) -> None:
     include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-I{folder / 'model'}"]
 
-    def one(work: tuple[Path, int]) -> None:
-        unit, optimise = work
-        _run([cxx, f"-O{optimise}", *COMPILE, *macros, *include, "-c", str(unit), "-o", f"{unit.stem}.o"], folder, root)
-
-    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        list(pool.map(one, units))
+    waiting = [
+        [cxx, f"-O{optimise}", *COMPILE, *macros, *include, "-c", str(unit), "-o", f"{unit.stem}.o"]
+        for unit, optimise in sorted(units, key=lambda work: -work[0].stat().st_size)
+    ]
+    running: list[tuple[subprocess.Popen[bytes], Path]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < min(COMPILERS, os.cpu_count() or 1):
+                said = folder / f"{len(waiting)}.log"
+                with said.open("wb") as log:
+                    process = subprocess.Popen(waiting.pop(0), cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+                running.append((process, said))
+            time.sleep(0.01)
+            for process, said in [one for one in running if one[0].poll() is not None]:
+                running.remove((process, said))
+                _check(cxx, process.returncode, said.read_text(encoding="utf-8", errors="replace"))
+    finally:  # after a failure or Ctrl-C
+        for process, _ in running:
+            process.kill()
+            process.wait()
 
 
 def _environment(root: Path) -> dict[str, str]:
@@ -169,6 +184,9 @@ def _environment(root: Path) -> dict[str, str]:
 
 def _run(words: list[str], folder: Path, root: Path) -> None:
     done = subprocess.run(words, cwd=folder, env=_environment(root), capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise RuntimeError(f"{Path(words[0]).name} failed with exit code {done.returncode}:\n{said[-4000:]}")
+    _check(words[0], done.returncode, done.stderr or done.stdout)
+
+
+def _check(tool: str, code: int, said: str) -> None:
+    if code:
+        raise RuntimeError(f"{Path(tool).name} failed with exit code {code}:\n{said.strip()[-4000:]}")

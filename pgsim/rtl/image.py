@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pgsim.arith.formats import GatePolicy
 from pgsim.arith.split import split
+from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator, Buffer
 from pgsim.model.job import Job
 from pgsim.rtl.generate import Capacity, source
@@ -69,13 +70,18 @@ def record_fields(name: str) -> tuple[tuple[str, int], ...]:
 
 
 def pack_record(name: str, values: dict[str, Ints | int]) -> NDArray[np.uint32]:
-    """Return records as 32-bit words, least significant first, [n, words]; a value is an array [n] or one number."""
+    """Return records as 32-bit words, least significant first, [n, words]; a value is an array [n] or one number.
+
+    Raises InputError for a value that the record has no room for: the layer is too large.
+    """
     fields = record_fields(name)
     assert {field for field, _ in fields} == set(values), f"{name} must have its fields, and no others"
     count = max((len(v) for v in values.values() if isinstance(v, np.ndarray)), default=1)
     parts = [(np.broadcast_to(np.asarray(values[field], np.int64), (count,))[:, None], bits) for field, bits in fields]
     for (field, _), (part, bits) in zip(fields, parts, strict=True):
-        assert 0 <= int(part.min()) <= int(part.max()) < 1 << bits, f"{field} of {name} must fit {bits} bits"
+        assert part.min() >= 0, f"{field} of {name} must not be negative"
+        if int(part.max()) >> bits:
+            raise InputError(f"the RTL's {name} must hold {field} in {bits} bits, not {int(part.max())}")
     return _words(np.concatenate([_bits(part, bits) for part, bits in reversed(parts)], axis=1))
 
 

@@ -27,24 +27,33 @@ MACHINES = {
         rows=5, columns=4, multipliers=3, act_bits=3, weight_bits=9, groups=3, lanes=2, lsb_bits=2, queue_depth=5,
         banks=5, lsb_ports=2, weight_ports=2, channel_bits=4096, latency=0, psum_bits=8, overflow=OverflowMode.WRAP,
     ),
+    "decoupled_small": make_accelerator(
+        rows=2, columns=4, multipliers=1, act_bits=1, groups=1, lanes=4, queue_depth=2, banks=4, row_steps=3,
+        buffer_bits=400, weight_buffer_bits=1 << 8, channel_bits=64,
+    ),
     "cooperative": make_accelerator(
         rows=4, columns=2, multipliers=2, act_bits=2, groups=3, lanes=2, lsb_bits=2, queue_depth=2, banks=3,
         cooperative=True, depthwise=DepthwisePort.ONE_COLUMN, psum_bits=8, overflow=OverflowMode.SATURATE,
     ),
     "dense": make_accelerator(
         Organisation.DENSE, rows=4, columns=3, multipliers=2, act_bits=3, weight_bits=8, activation_banks=3,
-        row_steps=3, weight_buffer_bits=1 << 9,
+        row_steps=3, buffer_bits=600, weight_buffer_bits=100,
     ),
     "two_pass": make_accelerator(
         Organisation.TWO_PASS, rows=3, columns=4, multipliers=1, act_bits=2, weight_bits=3, activation_ports=2,
-        weight_buffer_bits=1 << 11, psum_bits=8, overflow=OverflowMode.SATURATE,
+        weight_buffer_bits=1 << 8, psum_bits=8, overflow=OverflowMode.SATURATE,
     ),
     "gated_fused": make_accelerator(
         Organisation.GATED_FUSED, rows=4, columns=2, multipliers=3, act_bits=2, activation_banks=3, row_steps=2,
-        weight_buffer_bits=1 << 9,
+        buffer_bits=600, weight_buffer_bits=100,
     ),
 }  # fmt: skip
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FEW = settings(
+    max_examples=int(os.environ.get("PGSIM_RTL_LAYERS", "40")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
 ANY = settings(
     max_examples=int(os.environ.get("PGSIM_RTL_CASES", "2")), deadline=None, suppress_health_check=list(HealthCheck)
 )

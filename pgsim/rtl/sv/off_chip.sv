@@ -34,7 +34,7 @@ module off_chip
   number_t next_read;
   logic [1:0] live, seen_done, has, ended, queued;
   logic [15:0] wait_left[2];
-  pixel_t left[2];
+  number_t left[2];
   traffic_t moving;  // bits after this cycle's; 0: the channel is free
   logic moving_slot, moving_out, older;
 
@@ -103,8 +103,8 @@ module off_chip
     end
 
   always_ff @(posedge clk) begin
-    automatic pixel_t passed[2] = '{default: '0};
-    for (int c = 0; c < COLUMNS; c++) if (port_valid[c]) passed[port_slot[c]] = passed[port_slot[c]] + 20'd1;
+    automatic number_t passed[2] = '{default: '0};
+    for (int c = 0; c < COLUMNS; c++) if (port_valid[c]) passed[port_slot[c]] = passed[port_slot[c]] + 24'd1;
     if (reset) begin
       next_read <= '0;
       live <= '0;

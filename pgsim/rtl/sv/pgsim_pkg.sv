@@ -56,7 +56,7 @@ package pgsim_pkg;
     pos_t columns;
     pos_t first_row;     // of the output rows of the band
     pixel_t pixels;
-    pixel_t outputs;     // pixels * columns
+    number_t outputs;    // pixels * columns
     pos_t first_step;
     pos_t steps;
     pos_t first_tap_y;

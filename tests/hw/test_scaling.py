@@ -73,6 +73,6 @@ def test_the_shipped_tables_are_those_that_their_generator_writes(tmp_path: Path
     shipped = shipped_folder() / "energy"
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["16nm.yaml", "45nm.yaml", "45nm_low_leakage.yaml", "7nm.yaml"]
-    assert sorted(path.name for path in shipped.iterdir()) == written
+    assert sorted(path.name for path in shipped.iterdir() if "_calibrated" not in path.name) == written
     for name in written:
         assert (tmp_path / name).read_text(encoding="utf-8") == (shipped / name).read_text(encoding="utf-8")

@@ -26,7 +26,6 @@ from pgsim.workload.layer import (
     Layer,
     Logits,
     MaxPool,
-    PostStep,
     Requantise,
     SaveShortcut,
     SumPool,
@@ -112,14 +111,14 @@ class Chain:
         return "post steps" if boundary is None else f"boundary {boundary.name}"
 
     def _requantised(self, boundary: Boundary) -> NDArray[np.int64]:
-        step, values = boundary.requantise, self._shortcut(boundary.name)
+        step, values = boundary.requantise, self.shortcut(boundary.name)
         assert step is not None
         try:
             return post.requantise(values, step.threshold, step.direction, step.base)
         except InputError as error:
             raise InputError(f"boundaries[{self._boundaries[boundary.name]}].requantise: {error}") from error
 
-    def _shortcut(self, name: str) -> NDArray[np.int64]:
+    def shortcut(self, name: str) -> NDArray[np.int64]:
         """Return what is kept under `name`; a boundary is read by the first who asks."""
         if name in self._boundaries and name not in self._kept:
             self._kept[name] = self.trace.boundary(self._boundaries[name])
@@ -131,44 +130,62 @@ class Chain:
         Raises InputError, with the step's key path, where a value leaves int64 or does not fit its shortcut, and for a
         boundary that cannot be read.
         """
-        value = output
-        for position, step in enumerate(self.trace.layers[index].post):
-            if isinstance(step, AddShortcut):
-                self._shortcut(step.source)  # a boundary that cannot be read is no fault of the step
-            try:
-                value = self._after(step, value, index)
-            except InputError as error:
-                raise InputError(f"layers[{index}].post[{position}]: {error}") from error
+        kept = self.kept_by(index, output, lambda name: self._last.get(name, -1) > index)
+        for step in self.trace.layers[index].post:
+            if isinstance(step, Logits):
+                self.logits[step.name] = kept[step.name]
+            elif isinstance(step, SaveShortcut | Requantise) and step.name in kept:
+                self._keep(step.name, kept[step.name], index)
         for name in [name for name in self._kept if self._last[name] <= index]:
             del self._kept[name]
 
-    def _after(self, step: PostStep, v: NDArray[np.int64], index: int) -> NDArray[np.int64]:
-        match step:
-            case Bias():
-                return post.add_bias(v, step.bias)
-            case FixedPoint():
-                return post.fixed_point(v, step.multiplier, step.bias, step.shift)
-            case AddShortcut():
-                return post.add_shortcut(v, self._kept[step.source], step.stride, step.pad_before, step.pad_after)
-            case Clamp():
-                return post.clamp(v, step.low, step.high)
-            case SumPool():
-                return post.sum_pool(v, step.kernel, step.stride)
-            case MaxPool():
-                return post.max_pool(v, step.kernel, step.stride, step.padding)
-            case SaveShortcut():
-                post.check_width(v, step.bits, step.signed, step.name)
-                self._keep(step.name, v, index)
-            case Requantise():
-                if self._last.get(step.name, -1) > index:
-                    self._keep(step.name, post.requantise(v, step.threshold, step.direction, step.base), index)
-            case Logits():
-                self.logits[step.name] = v
-        return v
+    def kept_by(
+        self, index: int, output: NDArray[np.int64], wants: Callable[[str], bool] = lambda name: True
+    ) -> dict[str, NDArray[np.int64]]:
+        """Return what the post steps of layer `index` keep of an accumulator, by name, and keep nothing.
+
+        Codes are left out where `wants` does not want their name. Raises InputError as `follow` does.
+        """
+        kept: dict[str, NDArray[np.int64]] = {}
+        value = output
+        for position, step in enumerate(self.trace.layers[index].post):
+            if isinstance(step, AddShortcut):  # a boundary that cannot be read is no fault of the step
+                source = kept[step.source] if step.source in kept else self.shortcut(step.source)
+            try:
+                match step:
+                    case AddShortcut():
+                        value = post.add_shortcut(value, source, step.stride, step.pad_before, step.pad_after)
+                    case SaveShortcut():
+                        post.check_width(value, step.bits, step.signed, step.name)
+                        kept[step.name] = value
+                    case Requantise():
+                        if wants(step.name):
+                            kept[step.name] = post.requantise(value, step.threshold, step.direction, step.base)
+                    case Logits():
+                        kept[step.name] = value
+                    case _:
+                        value = _after(step, value)
+            except InputError as error:
+                raise InputError(f"layers[{index}].post[{position}]: {error}") from error
+        return kept
 
     def _keep(self, name: str, value: NDArray[np.int64], index: int) -> None:
         if self._last.get(name, -1) >= index:  # else nobody reads it
             self._kept[name] = value
+
+
+def _after(step: Bias | FixedPoint | Clamp | SumPool | MaxPool, v: NDArray[np.int64]) -> NDArray[np.int64]:
+    match step:
+        case Bias():
+            return post.add_bias(v, step.bias)
+        case FixedPoint():
+            return post.fixed_point(v, step.multiplier, step.bias, step.shift)
+        case Clamp():
+            return post.clamp(v, step.low, step.high)
+        case SumPool():
+            return post.sum_pool(v, step.kernel, step.stride)
+        case MaxPool():
+            return post.max_pool(v, step.kernel, step.stride, step.padding)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pgsim.rtl.calibration.units import (
     document,
     measure_fifo,
     measure_lane,
+    measure_pe,
     measure_register,
     measure_word,
 )
@@ -142,6 +143,10 @@ def measure(name: str, libraries: list[Path], cycles: int, say: Callable[[str], 
         for act_bits in (2, 3, 4, 8):
             say(f"lane {act_bits} x 8 {options}")
             variants.append(measure_lane(bench, act_bits, 8, {}, **options))
+    pes = []
+    for act_bits in (1, 2, 3, 4, 8):
+        say(f"PE of {LANES} lanes, {act_bits} x 8")
+        pes.append(measure_pe(bench, act_bits, LANES))
     for unit, sizes in (
         ("adder", (8, 16, 24, 32, 48)),
         ("multiplier", (8, 16, 24)),
@@ -171,6 +176,7 @@ def measure(name: str, libraries: list[Path], cycles: int, say: Callable[[str], 
         "traces": "; ".join(traces),
         "lanes": lanes,
         "variants": variants,
+        "pes": pes,
         "units": units,
     }
 

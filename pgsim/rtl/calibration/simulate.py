@@ -50,6 +50,8 @@ def simulate(circuit: Circuit, inputs: NDArray[np.uint8], counted: NDArray[np.bo
         c.variable_start, c.variable_net, c.pin_base, c.gate_start, c.gate_net, c.gate_table, c.gate_delay,
         c.sink_start, c.sink_cell, c.sink_variable, c.order, c.table, c.delay, net, settled, pin, outputs,
     )  # fmt: skip
+    states = c.variable_start[1:][c.kind != 0] - 1
+    settled[c.variable_net[states]] = 0  # a cell's state is no net
     if latest > period_ps:
         raise InputError(f"the circuit must settle within the period of {period_ps} ps, not in {latest} ps")
     return Activity(int(counted.sum()), net, settled, pin, outputs, int(latest))

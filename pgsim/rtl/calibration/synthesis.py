@@ -15,7 +15,14 @@ from pgsim.errors import InputError
 from pgsim.rtl.calibration.netlist import Netlist, read_netlist
 
 SOURCES = Path(__file__).resolve().parent.parent / "sv"
-FILES = ("lane.sv", "calibration/mac_lane.sv", "calibration/word_units.sv", "calibration/fifo_unit.sv")
+FILES = (
+    "lane.sv",
+    "lane_sum.sv",
+    "calibration/mac_lane.sv",
+    "calibration/pe_unit.sv",
+    "calibration/word_units.sv",
+    "calibration/fifo_unit.sv",
+)
 
 
 @dataclass(frozen=True)

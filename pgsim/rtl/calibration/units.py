@@ -125,6 +125,24 @@ def measure_lane(
     }
 
 
+def measure_pe(bench: Bench, act_bits: int, lanes: int) -> dict[str, Any]:
+    """Return area and energy of a PE whose lanes share an adder tree and an accumulator, on uniform operands.
+
+    Weights have 8 bits. Its sums are checked in every cycle.
+    """
+    unit = bench.build("pe_unit", {"ACT_BITS": act_bits, "LANES": lanes})
+    streams = [uniform_operands(replace(bench, seed=bench.seed + lane), act_bits, 8) for lane in range(lanes)]
+    act = np.bitwise_or.reduce([of.act << (lane * act_bits) for lane, of in enumerate(streams)])
+    weight = np.bitwise_or.reduce([(of.weight & 255) << (lane * 8) for lane, of in enumerate(streams)])
+    ones = np.ones(bench.cycles, np.int64)
+    values = {"act": act, "weight": weight, "clear": streams[0].first, "enable": ones}
+    activity, outputs = run_unit(*unit, values, bench.recipe.period_ps, np.arange(bench.cycles) >= WARM_UP)
+    sums = sum(lane_sums(of, ones, PSUM_BITS) for of in streams)
+    assert np.array_equal(outputs["psum"], sums % 2**PSUM_BITS), "the netlist must add products up"
+    energies = {"dense": summary(energy(unit[1], activity))}
+    return {"act_bits": act_bits, "weight_bits": 8, "lanes": lanes, "area_um2": unit[1].area_um2, "energies": energies}
+
+
 def measure_word(bench: Bench, unit: str, bits: int) -> dict[str, Any]:
     """Return area and energy of an adder, multiplier, comparator or multiplexer: new uniform inputs in every cycle."""
     netlist, circuit = bench.build(f"{unit}_unit", {"BITS": bits})

@@ -12,7 +12,7 @@ from pgsim.errors import InputError
 from pgsim.rtl.calibration.library import Library
 from pgsim.rtl.calibration.netlist import ONE, ZERO, read_netlist
 from pgsim.rtl.calibration.synthesis import FILES, SOURCES, Recipe, script, synthesise
-from pgsim.rtl.calibration.units import Bench, measure_fifo, measure_lane, measure_register, measure_word
+from pgsim.rtl.calibration.units import Bench, measure_fifo, measure_lane, measure_pe, measure_register, measure_word
 
 SYNTHESIS_LIBRARY = """
 library (gates) {
@@ -71,6 +71,11 @@ def test_an_idle_lane_costs_its_clock_pins(bench: Bench) -> None:
     assert lane["energies"]["gated"]["total_fj"] == 2 * 0.5
 
 
+def test_lanes_that_share_an_accumulator_take_less_than_whole_ones(bench: Bench) -> None:
+    pe = measure_pe(bench, 1, 2)  # asserts every sum
+    assert pe["area_um2"] < 2 * measure_lane(bench, 1, 8, {})["area_um2"]
+
+
 @pytest.mark.parametrize("unit", ["adder", "multiplier", "comparator", "multiplexer"])
 def test_words_are_computed_as_they_should_be(bench: Bench, unit: str) -> None:
     assert measure_word(bench, unit, 4)["energies"]["use"]["total_fj"] > 0  # asserts every result
@@ -109,7 +114,7 @@ def test_a_real_library_gives_the_shipped_areas() -> None:
 def test_the_script_leaves_no_cell_to_chance() -> None:
     recipe = Recipe(dont_use=("SLOW*",), period_ps=500, booth=True, clock_gate=True)
     assert script("mac_lane", {"ACT_BITS": 2}, ["a.lib", "b.lib"], recipe).splitlines() == [
-        "read_verilog -sv lane.sv mac_lane.sv word_units.sv fifo_unit.sv",
+        "read_verilog -sv lane.sv lane_sum.sv mac_lane.sv pe_unit.sv word_units.sv fifo_unit.sv",
         "chparam -set ACT_BITS 2 mac_lane",
         "synth -flatten -nordff -booth -top mac_lane",
         "clockgate -liberty a.lib -liberty b.lib -dont_use SLOW*",

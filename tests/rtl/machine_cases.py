@@ -40,8 +40,8 @@ needs_compiler = pytest.mark.skipif(
 
 @lru_cache(maxsize=8)
 def bench_of(accelerator: Accelerator, widths: LaneWidths) -> Bench:
-    """The compiled machine; the last few are kept."""
-    return Bench(accelerator, widths, CAPACITY, optimise=1)
+    """The compiled machine; the last few are kept. Layers this small take longer to compile than to run."""
+    return Bench(accelerator, widths, CAPACITY, optimise=0)
 
 
 def cosimulate(case: Case, *, engine: str = "fast", bench: Bench | None = None) -> Comparison:

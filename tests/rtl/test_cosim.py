@@ -49,7 +49,7 @@ MACHINES = {
     ),
 }  # fmt: skip
 FEW = settings(
-    max_examples=int(os.environ.get("PGSIM_RTL_LAYERS", "40")),
+    max_examples=int(os.environ.get("PGSIM_RTL_LAYERS", "30")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,

@@ -114,7 +114,7 @@ def first_difference(mutant: Mutant) -> Comparison | str | None:
             job, operands, outputs = prepare(case)
         except InputError:
             continue
-        bench = bench or Bench(accelerator, operands.widths, CAPACITY, optimise=1, change=change)
+        bench = bench or Bench(accelerator, operands.widths, CAPACITY, optimise=0, change=change)
         try:
             comparison = compare_prepared(job, operands, outputs, bench=bench)
         except MismatchError as error:

@@ -19,6 +19,7 @@ from pgsim.model.lanes import LaneWidths
 from pgsim.rtl.build import build
 from pgsim.rtl.generate import Capacity, sources
 from pgsim.rtl.image import Image
+from pgsim.rtl.post_unit import WRITE, PostUnit, Select
 
 Ints = NDArray[np.int64]
 
@@ -40,6 +41,7 @@ class _Stream(IntEnum):
 _WIDTHS = {_Stream.OUTPUTS: 6, _Stream.LAUNCHES: 6}
 MEMORIES = ("layer", "segments", "high", "low", "weights", "thresholds", "cycles")
 _CHUNK = 1 << 14  # cycles between looks at the world
+_POST_LIMIT = 1 << 20  # cycles that the post-processing unit may take after the last result
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Events:
     shared_leaves: Ints
     done: Ints  # [S, 2] cycle of the last output, segment
     array_log: Ints  # [X, 2] cycle, cause, where the cause changes
+    words_kept: Ints  # [3] shortcuts, codes and logits that the post-processing unit wrote
+    post_fault: bool  # it says that they are not to be trusted
 
 
 class Bench:
@@ -75,14 +79,18 @@ class Bench:
         accelerator: Accelerator,
         widths: LaneWidths,
         capacity: Capacity,
+        post: PostUnit | None = None,
         *,
         waves: bool = False,
         optimise: int = 2,
         cache: Path | None = None,
         change: Callable[[dict[str, str]], dict[str, str]] | None = None,
     ) -> None:
-        """Compile the machine, or take it from the cache. `change` may rewrite its sources, to plant a fault."""
-        texts = sources(accelerator, widths, capacity)
+        """Compile the machine, or take it from the cache; `post` is the unit behind its output ports, if any.
+
+        `change` may rewrite its sources, to plant a fault.
+        """
+        texts = sources(accelerator, widths, capacity, post)
         texts = change(texts) if change else texts
         update = accelerator.update
         defines = {
@@ -90,8 +98,8 @@ class Bench:
             "PG_GROUPS": update.groups if update else 1,
             "PG_HAS_GROUPS": int(update is not None),
             "PG_QUEUE_DEPTH": update.queue_depth if update else 0,
-        }
-        self.accelerator, self.widths, self.capacity = accelerator, widths, capacity
+        } | ({"PG_POST": 1} if post else {})
+        self.accelerator, self.widths, self.capacity, self.post = accelerator, widths, capacity, post
         self._library = _load(build(texts, defines, waves=waves, optimise=optimise, cache=cache))
         self._handle = ctypes.c_void_p(self._library.pg_new())
 
@@ -114,8 +122,12 @@ class Bench:
         if not self._library.pg_wave(self._handle, str(path).encode()):
             raise InputError(f"{path}: the waveform file cannot be written")
 
-    def load(self, image: Image) -> None:
-        """Put a layer and batch into the machine's registers and memories."""
+    def load(self, image: Image, program: NDArray[np.void] | None = None) -> None:
+        """Put a layer and batch into the machine's registers and memories.
+
+        `program` are host writes of the post-processing unit (pgsim.rtl.post_unit.WRITE). Its memories keep what they
+        hold until `forget`.
+        """
         packed = image.packed(self.capacity, self.accelerator.array.psum_bits)
         for index, name in enumerate(MEMORIES):
             place, words = packed[name]
@@ -124,12 +136,26 @@ class Bench:
                 self._library.pg_poke(
                     self._handle, index, len(place), place.ctypes.data, words.ctypes.data, words.shape[1]
                 )
+        if program is not None:
+            writes = np.ascontiguousarray(program, WRITE)
+            self._library.pg_post_load(self._handle, len(writes), writes.ctypes.data)
         self._library.pg_reset(self._handle)
+
+    def forget(self) -> None:
+        """Set every word of the post-processing unit's memories to its smallest number, which few layers leave."""
+        self._library.pg_post_forget(self._handle)
+
+    def read(self, memory: Select, addresses: Ints) -> Ints:
+        """Return words of a memory of the post-processing unit, int64 of the shape of `addresses`, as its host does."""
+        where = np.ascontiguousarray(addresses, np.int64)
+        words = np.zeros(where.shape, np.int64)
+        self._library.pg_post_read(self._handle, memory, where.size, where.ctypes.data, words.ctypes.data)
+        return words
 
     def run(self, limit: int, tick: Callable[[], None] | None = None) -> Events:
         """Run the loaded layer to its end, at most `limit` cycles; call `tick` now and then.
 
-        Raises MismatchError where the machine has not ended by then.
+        The post-processing unit runs on until it is idle. Raises MismatchError where the machine has not ended by then.
         """
         done = 0
         while not self._library.pg_run(self._handle, min(_CHUNK, limit - done)):
@@ -138,7 +164,10 @@ class Bench:
                 raise MismatchError(f"the RTL must finish the layer, not run on after {limit} cycles")
             if tick is not None:
                 tick()
+        self._library.pg_post_drain(self._handle, _POST_LIMIT)
         counts = self._counts(0)
+        if not counts[12]:
+            raise MismatchError("the post-processing unit must come to rest after a layer, not stay at work")
         streams = {stream: self._stream(stream) for stream in _Stream}
         return Events(
             cycles=int(counts[0]),
@@ -160,6 +189,8 @@ class Bench:
             shared_leaves=streams[_Stream.SHARED_LEAVES],
             done=streams[_Stream.DONE],
             array_log=streams[_Stream.CAUSES],
+            words_kept=counts[8:11],
+            post_fault=bool(counts[13]),
         )
 
     def _stream(self, stream: _Stream) -> Ints:
@@ -187,6 +218,10 @@ def _load(path: Path) -> ctypes.CDLL:
     library.pg_poke.argtypes = [handle, ctypes.c_int, number, ctypes.c_void_p, ctypes.c_void_p, number]
     library.pg_reset.argtypes = [handle]
     library.pg_run.argtypes = [handle, number]
+    library.pg_post_forget.argtypes = [handle]
+    library.pg_post_load.argtypes = [handle, number, ctypes.c_void_p]
+    library.pg_post_drain.argtypes = [handle, number]
+    library.pg_post_read.argtypes = [handle, ctypes.c_int, number, ctypes.c_void_p, ctypes.c_void_p]
     for name in ("pg_stream", "pg_counts"):
         function = getattr(library, name)
         function.argtypes, function.restype = [handle, ctypes.c_int, ctypes.POINTER(number)], handle

@@ -75,9 +75,9 @@ def build(
 ) -> Path:
     """Return the library of a machine with its test bench, built if the cache has it not.
 
-    `texts` are the sources by name, `defines` the macros of the harness. `waves` builds in VCD traces. `optimise`
-    is the compiler's level: 1 builds a small machine in half the time and runs it at half the speed. Raises InputError
-    where a tool is missing, RuntimeError with the tool's words where one fails.
+    `texts` are the sources by name, `defines` the macros of test bench and harness. `waves` builds in VCD traces.
+    `optimise` is the compiler's level: 1 builds a small machine in half the time and runs it at half the speed. Raises
+    InputError where a tool is missing, RuntimeError with the tool's words where one fails.
     """
     root, cxx = verilator_root(), compiler()
     flags = [*VERILATE, *(["--trace-vcd"] if waves else [])]
@@ -99,6 +99,7 @@ def build(
         write_sources(folder, texts)
         modules = [source for source in texts if source.endswith((".vlt", ".sv"))]
         words = [str(root / "bin" / "verilator_bin"), *flags, "--top-module", "testbench", "--prefix", "Vtestbench"]
+        words += [f"-D{macro}={value}" for macro, value in defines.items()]
         _run([*words, "--Mdir", "model", *sorted(modules, key=lambda m: not m.endswith(".vlt"))], folder, root)
         macros = [f"-D{macro}={value}" for macro, value in defines.items()] + (["-DPG_TRACE"] if waves else [])
         _compile(folder, _units(folder, optimise), cxx, root, macros)

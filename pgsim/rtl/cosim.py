@@ -79,18 +79,19 @@ def outputs_of(events: Events, job: Job, geometry: Geometry) -> Ints:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first event in which RTL and engine differ."""
+    """The first event in which RTL and engine differ, or the first word that the post-processing unit left wrong."""
 
-    what: str  # field of Timing, or "output"
+    what: str  # field of Timing, "output", or what the post-processing unit keeps
     cycle: int | None  # in which the earlier of the two happens, where it is one event
     place: tuple[int, ...]
     rtl: str
     engine: str
+    against: str = "engine"
 
     def __str__(self) -> str:
         where = f"{self.what}{list(self.place) if self.place else ''}"
         when = f" (cycle {self.cycle})" if self.cycle is not None else ""
-        return f"{where}{when} is {self.rtl} in the RTL, {self.engine} in the engine"
+        return f"{where}{when} is {self.rtl} in the RTL, {self.engine} in the {self.against}"
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ class Comparison:
 
     cycles: int  # that the RTL took
     outputs: int  # compared
-    bits: int  # of outputs that differ
+    bits: int  # of outputs and of what the post-processing unit keeps that differ
     events: int  # that differ, of all fields of Timing
     compared: int  # numbers compared beside the outputs
     first: Difference | None
+    kept: int = 0  # words of the post-processing unit compared: shortcuts, both planes of codes, logits
 
     @property
     def equal(self) -> bool:
@@ -117,6 +119,7 @@ class Comparison:
             self.events + other.events,
             self.compared + other.compared,
             self.first or other.first,
+            self.kept + other.kept,
         )
 
 
@@ -139,12 +142,16 @@ def compare(rtl: Timing, outputs: Ints, engine: Timing, expected: Ints) -> Compa
     wrong = np.argwhere(outputs != expected)
     bits = 0
     if len(wrong):
-        pairs = zip(outputs[tuple(wrong.T)].tolist(), expected[tuple(wrong.T)].tolist(), strict=True)
-        bits = sum(((a ^ b) & (1 << 64) - 1).bit_count() for a, b in pairs)
+        bits = differing_bits(outputs, expected)
         where = tuple(int(i) for i in wrong[0])
         found.append(Difference("output", None, where, str(int(outputs[where])), str(int(expected[where]))))
     first = min(found, key=lambda d: (d.cycle is None, d.cycle or 0), default=None)
     return Comparison(rtl.cycles, expected.size, bits, differing, compared, first)
+
+
+def differing_bits(one: Ints, other: Ints) -> int:
+    """Count the bits, of 64 a number, in which two arrays of a shape differ."""
+    return int(np.bitwise_count((one ^ other).view(np.uint64)).sum())
 
 
 def _differing_rows(one: Ints, other: Ints) -> tuple[Ints, Ints, Ints]:

@@ -1,7 +1,7 @@
 """Write the RTL of an accelerator: parameters and a thin wrapper around the hand-written modules of pgsim/rtl/sv.
 
-Accelerator + LaneWidths + Capacity --> accelerator_parameters.sv, accelerator.sv
-pgsim/rtl/sv/*.sv                   --> copied as they are
+Accelerator + LaneWidths + Capacity + PostUnit --> accelerator_parameters.sv, accelerator.sv
+pgsim/rtl/sv/*.sv                              --> copied as they are
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pgsim.hw.accelerator import Accelerator, DepthwisePort, Organisation, OverflowMode
 from pgsim.model.lanes import LaneWidths
+from pgsim.rtl import post_wrapper
+from pgsim.rtl.post_unit import PostUnit
 
 ORGANISATIONS = {
     Organisation.DECOUPLED: "DECOUPLED",
@@ -94,7 +96,7 @@ def parameters(accelerator: Accelerator, widths: LaneWidths, capacity: Capacity)
     }
 
 
-def parameter_package(values: dict[str, int | str]) -> str:
+def parameter_package(values: dict[str, int | str], post: PostUnit | None) -> str:
     """Return the text of accelerator_parameters.sv."""
     lines = [f"  localparam int {name} = {value};" for name, value in values.items()]
     return "\n".join(
@@ -105,6 +107,7 @@ def parameter_package(values: dict[str, int | str]) -> str:
             "",
             *lines,
             "",
+            *post_wrapper.post_parameters(post),
             "  // derived, as in machine.sv",
             "  localparam int G = ORGANISATION == DECOUPLED ? GROUPS : 1;",
             "  localparam int COLUMN_BITS = COLUMNS > 1 ? $clog2(COLUMNS) : 1;",
@@ -115,10 +118,11 @@ def parameter_package(values: dict[str, int | str]) -> str:
     )
 
 
-def wrapper(name: str, values: dict[str, int | str]) -> str:
-    """Return the text of accelerator.sv: the machine's ports with the widths that the parameters give them."""
+def wrapper(name: str, values: dict[str, int | str], post: PostUnit | None) -> str:
+    """Return the text of accelerator.sv: the machine's ports with the widths that the parameters give them, and what
+    is behind its output ports."""
     text = source("machine.sv").split(") (\n", 1)[1]
-    ports = text[: text.index("\n);\n")]
+    ports = text[: text.index("\n);\n")].replace("    // results\n", f"{post_wrapper.PORTS}    // results\n")
     passed = ", ".join(f".{key}({key})" for key in values)
     lines, line = [], "     "
     for item in passed.split(", "):
@@ -129,7 +133,8 @@ def wrapper(name: str, values: dict[str, int | str]) -> str:
     lines.append(line.removesuffix(","))
     return "\n".join(
         [
-            f"// {name}: the machine of machine.sv with the parameters of accelerator_parameters.sv.",
+            f"// {name}: the machine of machine.sv with the parameters of accelerator_parameters.sv,",
+            "// and what follows its accumulators behind the output ports.",
             "module accelerator",
             "  import pgsim_pkg::*;",
             "  import accelerator_parameters::*;",
@@ -141,6 +146,7 @@ def wrapper(name: str, values: dict[str, int | str]) -> str:
             *lines,
             "  ) core (.*);",
             "",
+            post_wrapper.post_instance(post),
             "endmodule",
             "",
         ]
@@ -187,12 +193,22 @@ MODULES = (
 BENCH = ("testbench/testbench.sv", "testbench/harness.cpp", "lint.vlt")
 
 
-def sources(accelerator: Accelerator, widths: LaneWidths, capacity: Capacity, *, bench: bool = True) -> dict[str, str]:
-    """Return every file of the machine by its name, in the order in which a tool must read the .sv files."""
+def sources(
+    accelerator: Accelerator,
+    widths: LaneWidths,
+    capacity: Capacity,
+    post: PostUnit | None = None,
+    *,
+    bench: bool = True,
+) -> dict[str, str]:
+    """Return every file of the machine by its name, in the order in which a tool must read the .sv files.
+
+    `post` is the unit behind the output ports; without one results end there.
+    """
     values = parameters(accelerator, widths, capacity)
-    written = {name: source(name) for name in MODULES}
-    written["accelerator_parameters.sv"] = parameter_package(values)
-    written["accelerator.sv"] = wrapper(accelerator.name, values)
+    written = {name: source(name) for name in (*MODULES, *(post_wrapper.MODULES if post else ()))}
+    written["accelerator_parameters.sv"] = parameter_package(values, post)
+    written["accelerator.sv"] = wrapper(accelerator.name, values, post)
     if bench:
         written |= {name.removeprefix("testbench/"): source(name) for name in BENCH}
     return written

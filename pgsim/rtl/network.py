@@ -1,13 +1,14 @@
 """A trace through the RTL of an accelerator, layer by layer and batch by batch, each compared with an engine.
 
 trace layer --arith--> outputs, mask --engine--> Timing   ==   events <--RTL-- image of the layer
+            outputs --post steps--> codes, shortcuts, logits   ==   memories of the RTL's post-processing unit
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -21,6 +22,7 @@ from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator
 from pgsim.model.clocked import Operands, run_clocked
 from pgsim.model.fast import run_fast
+from pgsim.model.inference import Chain
 from pgsim.model.job import ArrayCause, GroupCause, Job, Timing, make_job
 from pgsim.model.lanes import LaneWidths, resolve_widths
 from pgsim.model.residency import Placement, place
@@ -30,8 +32,11 @@ from pgsim.rtl.bench import Bench
 from pgsim.rtl.cosim import Comparison, compare, outputs_of, timing_of
 from pgsim.rtl.generate import Capacity
 from pgsim.rtl.image import make_image, needed_capacity
-from pgsim.workload.layer import Gate, Layer
-from pgsim.workload.trace import Trace
+from pgsim.rtl.post_cosim import compare_kept
+from pgsim.rtl.post_plan import PostPlan, added, keepers, plan_post
+from pgsim.rtl.post_unit import PostUnit
+from pgsim.workload.layer import Gate, Layer, Requantise
+from pgsim.workload.trace import LayerTensors, Trace
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,23 @@ class LayerComparison:
 
 @dataclass(frozen=True)
 class Network:
-    """A trace on an accelerator: what is compared, and how large a machine must be to take every layer of it."""
+    """A trace on an accelerator: what is compared, and how large a machine must be to take every layer of it.
+
+    Where no post-processing unit runs what follows its layers, `post` is None and `no_post` says why.
+    """
 
     trace: Trace
     accelerator: Accelerator
     widths: LaneWidths
     placements: tuple[Placement, ...]
     capacity: Capacity
+    post: PostPlan | None = None
+    no_post: str = ""
+
+    @property
+    def unit(self) -> PostUnit | None:
+        """The post-processing unit behind the machine's ports."""
+        return self.post.unit if self.post else None
 
     def schedule(self, index: int, images: int) -> Schedule:
         """The mapper's layout of one layer over a batch of images."""
@@ -74,19 +89,29 @@ class Network:
         """Images of a layer that run together: a batch, or all steps of a sequence."""
         return images if layer.recurrent else min(images, self.accelerator.batch)
 
+    def in_memory(self, images: int) -> int:
+        """Images whose tensors are kept at once when layers follow one another: the most that run together."""
+        return max(self.together(layer, images) for layer in self.trace.layers)
+
 
 def make_network(trace: Trace, accelerator: Accelerator, images: int) -> Network:
     """Lay out a trace of which `images` images are run. Raises InputError where a buffer is too small for any tile."""
     widths = resolve_widths(accelerator, trace)
     placements = tuple(place(trace, accelerator, widths, accelerator.array.psum_bits))
     bare = Network(trace, accelerator, widths, placements, Capacity())
-    needs = []
+    needs, schedules = [], []
     for index, layer in enumerate(trace.layers):
         together = bare.together(layer, images)
-        job = make_job(bare.schedule(index, together), layer.geometry, accelerator, None)
+        schedules.append(bare.schedule(index, together))
+        job = make_job(schedules[-1], layer.geometry, accelerator, None)
         needs.append(needed_capacity(layer, job, accelerator, together))
-    capacity = reduce(Capacity.joined, needs).rounded()
-    return Network(trace, accelerator, widths, placements, capacity)
+    sized = replace(bare, capacity=reduce(Capacity.joined, needs).rounded())
+    array, kept = accelerator.array, bare.in_memory(images)
+    try:
+        post = plan_post(trace.layers, trace.boundaries, schedules, array.columns, array.psum_bits, kept)
+    except InputError as error:
+        return replace(sized, no_post=str(error))
+    return replace(sized, post=post)
 
 
 def cosimulate(
@@ -101,34 +126,89 @@ def cosimulate(
 ) -> Iterator[LayerComparison]:
     """Run layers of the network through the RTL and an engine ("fast" or "clocked"), yield each one's comparison.
 
+    Every layer starts from what the trace recorded: codes, and the outputs of layers that shortcuts come from.
     `wave` names a VCD file of the whole run. `started` is called with (what, amount done, amount in all) before the
     machine is compiled and before each batch. Raises InputError where a tool is missing, OverflowDetected where an
     accumulator overflows on a machine that calls this an error.
     """
-    trace, accelerator = network.trace, network.accelerator
+    trace = network.trace
     if not 1 <= images <= trace.images:
         raise InputError(f"--images must be 1 .. {trace.images}, the trace's images, not {images}")
     total = images * sum(trace.layers[index].geometry.macs for index in layers)
     done = 0
     report = started or (lambda _what, _done, _total: None)
     report("compiling the RTL", 0, total)
-    with Bench(accelerator, network.widths, network.capacity, waves=wave is not None, cache=cache) as bench:
-        if wave is not None:
+    part = some_images(trace, 0, images)
+    chain = Chain(part)
+    followed = _followed(trace.layers, layers) if network.post else set(layers)
+    with compiled(network, wave=wave, cache=cache) as bench:
+        for index in sorted(followed):
+            layer, recorded = trace.layers[index], part.tensors(index)
+            if index in layers:
+                work = Work.of(network, index, recorded.activation)
+                expect = Expected.of(network, chain, work, recorded)
+                found: list[LayerComparison] = []
+                for first in range(0, images, network.together(layer, images)):
+                    tick = partial(report, layer.name, done, total)
+                    tick()
+                    bench.forget()
+                    last = min(first + network.together(layer, images), images)
+                    found.append(compare_batch(network, work, expect, bench, (first, last), engine, tick, at=0))
+                    done = min(total, done + layer.geometry.macs * (last - first))
+                yield reduce(add, found)
+            if network.post:
+                chain.follow(index, recorded.output)
+
+
+def compiled(network: Network, *, wave: Path | None = None, cache: Path | None = None) -> Bench:
+    """Compile the network's machine; `wave` names a VCD file of all that it will do."""
+    bench = Bench(
+        network.accelerator, network.widths, network.capacity, network.unit, waves=wave is not None, cache=cache
+    )
+    if wave is not None:
+        try:
             bench.wave(wave)
-        for index in layers:
-            layer = trace.layers[index]
-            work = _Work.of(network, index, images)
-            found: list[LayerComparison] = []
-            for first in range(0, images, network.together(layer, images)):
-                tick = partial(report, layer.name, done, total)
-                tick()
-                found.append(_compare_batch(network, work, bench, first, images, engine, tick))
-                done = min(total, done + layer.geometry.macs * network.together(layer, images))
-            yield reduce(add, found)
+        except InputError:
+            bench.close()
+            raise
+    return bench
+
+
+def _followed(layers: Sequence[Layer], chosen: Sequence[int]) -> set[int]:
+    """Return the chosen layers and those whose shortcuts they need, directly or not."""
+    gives = {step.name: index for index, layer in enumerate(layers) for step in keepers(layer)}
+    followed, waiting = set[int](), set(chosen)
+    while waiting:
+        index = waiting.pop()
+        followed.add(index)
+        waiting |= {gives[name] for name in added(layers[index]) if name in gives} - followed
+    return followed
 
 
 @dataclass(frozen=True)
-class _Work:
+class _SomeImages:
+    """Some images of a trace's recorded tensors: a TensorSource."""
+
+    trace: Trace
+    first: int
+    last: int
+
+    def tensors(self, index: int) -> LayerTensors:
+        whole, some = self.trace.tensors(index), slice(self.first, self.last)
+        mask = None if whole.mask is None else whole.mask[some]
+        return LayerTensors(whole.activation[some], whole.output[some], mask)
+
+    def boundary(self, index: int) -> NDArray[np.int64]:
+        return self.trace.boundary(index)[self.first : self.last]
+
+
+def some_images(trace: Trace, first: int, last: int) -> Trace:
+    """Return the trace of images first .. last - 1 alone."""
+    return replace(trace, images=last - first, source=_SomeImages(trace, first, last))
+
+
+@dataclass(frozen=True)
+class Work:
     """One layer's integers: codes, and what the machine's gate makes of them."""
 
     index: int
@@ -139,36 +219,88 @@ class _Work:
     mask: NDArray[np.bool_] | None
 
     @staticmethod
-    def of(network: Network, index: int, images: int) -> _Work:
+    def of(network: Network, index: int, activation: NDArray[np.int16]) -> Work:
+        """Compute what the machine must give for these codes, int16 [N, C, H, W]."""
         layer, array = network.trace.layers[index], network.accelerator.array
         gate = gate_of(layer, network.accelerator)
-        activation = network.trace.tensors(index).activation[:images]
         accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, array.overflow)
         if gate is None:
             outputs = overflow.dense_layer(activation, layer.weight, layer.geometry, accumulator, layer.name)
-            return _Work(index, layer, None, activation, outputs, None)
+            return Work(index, layer, None, activation, outputs, None)
         values = overflow.gated_layer(
             activation, layer.weight, layer.geometry, layer.act.encoding, layer.act.bits, gate.pred_bits,
             gate.threshold, gate.policy, accumulator, layer.name,
         )  # fmt: skip
-        return _Work(index, layer, gate, activation, values.a, values.mask)
+        return Work(index, layer, gate, activation, values.a, values.mask)
 
 
-def _compare_batch(
-    network: Network, work: _Work, bench: Bench, first: int, images: int, engine: str, tick: Callable[[], None]
+@dataclass(frozen=True)
+class Expected:
+    """What the post-processing unit must leave after a layer, and the shortcuts that are put into its memory before.
+
+    All int64 [N, K, P, Q] by name.
+    """
+
+    kept: Mapping[str, NDArray[np.int64]]
+    shortcuts: Mapping[str, NDArray[np.int64]]
+
+    @staticmethod
+    def of(network: Network, chain: Chain, work: Work, recorded: LayerTensors) -> Expected:
+        """Take the layer's integers through its post steps; shortcuts are those of `chain`, all of them put in.
+
+        Where the machine's outputs are the recorded ones, its codes must be the recorded codes of the layer that reads
+        them.
+        """
+        if network.post is None:
+            return Expected({}, {})
+        trace, layer = chain.trace, work.layer
+        kept = chain.kept_by(work.index, work.outputs)
+        if np.array_equal(work.outputs, recorded.output):
+            names = {step.name for step in layer.post if isinstance(step, Requantise)}
+            for index, reader in enumerate(trace.layers):
+                if reader.input_name in names:
+                    name = reader.input_name
+                    kept[name] = trace.tensors(index).activation.astype(np.int64).reshape(kept[name].shape)
+                    names.discard(name)
+        return Expected(kept, {name: chain.shortcut(name) for name in added(layer)})
+
+
+def compare_batch(
+    network: Network,
+    work: Work,
+    expect: Expected,
+    bench: Bench,
+    images: tuple[int, int],
+    engine: str,
+    tick: Callable[[], None],
+    *,
+    at: int,
+    codes: NDArray[np.int16] | None = None,
 ) -> LayerComparison:
-    layer, accelerator = work.layer, network.accelerator
-    last = min(first + network.together(layer, images), images)
+    """Run images first .. last - 1 of a layer through RTL and engine and compare.
+
+    `codes` go into the RTL instead of the layer's own, int16 [N, C, H, W] of those images. The first of them is number
+    `at` in the memories of the post-processing unit.
+    """
+    layer, accelerator, (first, last) = work.layer, network.accelerator, images
     activation, outputs = work.activation[first:last], work.outputs[first:last]
     schedule = network.schedule(work.index, last - first)
     mask = work.mask[first:last] if work.mask is not None else None
     job = make_job(schedule, layer.geometry, accelerator, mask)
     timing = run_fast(job) if engine == "fast" else _clocked(network, work, job, activation)
     began = time.perf_counter()
-    bench.load(make_image(layer, work.gate, job, accelerator, activation))
+    program = None
+    if network.post:
+        shortcuts = {name: values[first:last] for name, values in expect.shortcuts.items()}
+        program = network.post.program(layer, schedule, at, shortcuts)
+    fed = activation if codes is None else codes
+    bench.load(make_image(layer, work.gate, job, accelerator, fed), program)
     events = bench.run(2 * timing.cycles + 10000, tick)
     seconds = time.perf_counter() - began
     comparison = compare(timing_of(events, job), outputs_of(events, job, layer.geometry), timing, outputs)
+    if network.post:
+        kept = {name: values[first:last] for name, values in expect.kept.items()}
+        comparison += compare_kept(bench, events, network.post, layer, at, kept)
     array, update = accelerator.array, accelerator.update
     operations = int(events.array_causes[ArrayCause.BUSY]) * array.lanes + events.low_part_cycles * array.lanes
     if update is not None:
@@ -176,7 +308,7 @@ def _compare_batch(
     return LayerComparison(work.index, layer.name, comparison, operations, seconds)
 
 
-def _clocked(network: Network, work: _Work, job: Job, activation: NDArray[np.int16]) -> Timing:
+def _clocked(network: Network, work: Work, job: Job, activation: NDArray[np.int16]) -> Timing:
     gate = work.gate
     operands = Operands(
         work.layer, job.schedule, network.accelerator, network.widths, activation,

@@ -13,7 +13,10 @@
 namespace {
 
 enum Stream { OUTPUTS, PUSHES, LAUNCHES, TILE_STARTS, TILE_LEAVES, SHARED, SHARED_LEAVES, DONE, CAUSES, STREAMS };
-enum Count { CYCLES, HIGH_READS, LOW_READS, WEIGHT_READS, LOW_PART, CHANNEL_READS, CHANNEL_WRITES, FINISHED, COUNTS };
+enum Count {
+    CYCLES, HIGH_READS, LOW_READS, WEIGHT_READS, LOW_PART, CHANNEL_READS, CHANNEL_WRITES, FINISHED,
+    SHORTCUTS, CODES, LOGITS, POST_CYCLES, POST_IDLE, POST_FAULT, COUNTS
+};
 constexpr int CAUSE_KINDS = 16;
 
 struct Bench {
@@ -46,6 +49,11 @@ void tick(Bench& bench) {
     if (bench.wave) bench.wave->dump(bench.time);
 #endif
     bench.time++;
+}
+
+// Note what the post-processing unit's memories take in this cycle.
+void count_words(Bench& bench) {
+    for (int memory = 0; memory < 3; memory++) bench.counts[SHORTCUTS + memory] += bench.top->words_written[memory];
 }
 
 // Note what the cycle did. Order within a cycle: groups, then columns, each by number.
@@ -144,6 +152,72 @@ __attribute__((visibility("default"))) void pg_poke(
     for (int64_t i = 0; i < count; i++) POKES[memory](place[2 * i], place[2 * i + 1], data + i * words);
 }
 
+// A host write of the post-processing unit: WRITE of post_unit.py.
+struct Write {
+    uint8_t select, stage;
+    uint16_t port;
+    uint32_t address;
+    int64_t data;
+};
+
+// Make the post-processing unit forget all that it keeps.
+__attribute__((visibility("default"))) void pg_post_forget(void* handle) {
+#ifdef PG_POST
+    Bench* bench = static_cast<Bench*>(handle);
+    Verilated::threadContextp(bench->context.get());
+    svSetScope(bench->scope);
+    post_forget();
+#else
+    (void)handle;
+#endif
+}
+
+// Hold the machine in reset and write the post-processing unit's program, a word a cycle.
+__attribute__((visibility("default"))) void pg_post_load(void* handle, int64_t count, const Write* writes) {
+    Bench* bench = static_cast<Bench*>(handle);
+    Verilated::threadContextp(bench->context.get());
+    Vtestbench& top = *bench->top;
+    top.reset = 1;
+    top.post_reset = 1;
+    tick(*bench);
+    top.post_reset = 0;
+    top.host_write = 1;
+    for (int64_t i = 0; i < count; i++) {
+        top.host_select = writes[i].select;
+        top.host_stage = writes[i].stage;
+        top.host_port = writes[i].port;
+        top.host_address = writes[i].address;
+        top.host_data = writes[i].data;
+        tick(*bench);
+    }
+    top.host_write = 0;
+}
+
+// Run on after the layer has ended until the post-processing unit is idle, at most `cycles`.
+__attribute__((visibility("default"))) void pg_post_drain(void* handle, int64_t cycles) {
+    Bench& bench = *static_cast<Bench*>(handle);
+    Verilated::threadContextp(bench.context.get());
+    for (; !(bench.top->post_status & 1) && bench.counts[POST_CYCLES] < cycles; bench.counts[POST_CYCLES]++) {
+        count_words(bench);
+        tick(bench);
+    }
+    bench.counts[POST_IDLE] = bench.top->post_status & 1;
+    bench.counts[POST_FAULT] = bench.top->post_status >> 1 & 1;
+}
+
+// Read words of a memory of the post-processing unit, as its host does.
+__attribute__((visibility("default"))) void pg_post_read(
+    void* handle, int select, int64_t count, const int64_t* addresses, int64_t* words) {
+    Bench& bench = *static_cast<Bench*>(handle);
+    Verilated::threadContextp(bench.context.get());
+    bench.top->host_select = select;
+    for (int64_t i = 0; i < count; i++) {
+        bench.top->host_address = addresses[i];
+        bench.top->eval();
+        words[i] = bench.top->host_read;
+    }
+}
+
 // Forget the layer before and hold the machine in reset for a cycle.
 __attribute__((visibility("default"))) void pg_reset(void* handle) {
     Bench* bench = static_cast<Bench*>(handle);
@@ -173,6 +247,7 @@ __attribute__((visibility("default"))) int pg_run(void* handle, int64_t cycles) 
             return 1;
         }
         observe(bench);
+        count_words(bench);
         bench.counts[CYCLES]++;
         tick(bench);
     }

@@ -22,7 +22,18 @@ module testbench
     output logic signed [63:0] port_value[COLUMNS],
     output logic        [31:0] group_status[G],        // entries << 16 | ends << 5 | launch << 4 | cause
     output logic        [31:0] group_column[G],
-    output logic        [31:0] group_segment[G]
+    output logic        [31:0] group_segment[G],
+    // the post-processing unit's host, as it is
+    input  logic               post_reset,
+    input  logic               host_write,
+    input  logic        [ 3:0] host_select,
+    input  logic        [ 7:0] host_stage,
+    input  logic        [15:0] host_port,
+    input  logic        [31:0] host_address,
+    input  logic signed [63:0] host_data,
+    output logic signed [63:0] host_read,
+    output logic        [31:0] words_written[3],       // shortcuts, codes, logits
+    output logic        [31:0] post_status             // fault << 1 | idle
 );
 
   layer_t layer;
@@ -42,6 +53,7 @@ module testbench
   number_t [G-1:0] launch_segment;
   pos_t [G-1:0] group_entries;
   logic [15:0] high_reads, low_reads, weight_reads;
+  logic post_idle, post_fault;
 
   accelerator dut (
       .clk, .reset, .layer, .write('0), .write_bank('0), .write_address('0), .write_segment('0), .write_word('0),
@@ -51,8 +63,12 @@ module testbench
       .shared_leaving_tile(shared_leaving), .low_part_active, .newly_done, .slot_segment(slots), .channel_reads,
       .channel_writes, .queue_push, .queue_count, .group_cause, .group_launch, .group_column(launch_column),
       .group_segment(launch_segment), .group_entries, .group_ends, .group_high_reads(high_reads),
-      .group_low_reads(low_reads), .group_weight_reads(weight_reads)
+      .group_low_reads(low_reads), .group_weight_reads(weight_reads), .post_reset, .host_write, .host_select,
+      .host_stage, .host_port, .host_address, .host_data, .host_read, .shortcuts_written(words_written[0]),
+      .codes_written(words_written[1]), .logits_written(words_written[2]), .post_idle, .post_fault
   );
+
+  assign post_status = {30'd0, post_fault, post_idle};
 
   assign array_status = {15'd0, newly_done, channel_writes, channel_reads, low_part_active, shared_leaves, tile_leaves,
       tile_shared, tile_starts, 4'd0, array_cause};
@@ -108,5 +124,17 @@ module testbench
   function void poke_cycles(input int unused, input int index, input bit [31:0] data);
     dut.core.tile_cycles.mem[index] = data;
   endfunction
+
+`ifdef PG_POST
+  // Sets every word of the post-processing unit's memories to what hardly any layer leaves there: the smallest number.
+  export "DPI-C" function post_forget;
+
+  function void post_forget();
+    for (int i = 0; i < POST_SHORTCUT_WORDS; i++) dut.post.shortcuts.words[i] = {1'b1, {POST_SHORTCUT_BITS - 1{1'b0}}};
+    for (int i = 0; i < POST_CODE_WORDS; i++) dut.post.planes[0].codes.words[i] = {1'b1, {POST_CODE_BITS{1'b0}}};
+    for (int i = 0; i < POST_CODE_WORDS; i++) dut.post.planes[1].codes.words[i] = {1'b1, {POST_CODE_BITS{1'b0}}};
+    for (int i = 0; i < POST_LOGIT_WORDS; i++) dut.post.logits.words[i] = {1'b1, {POST_VALUE_BITS - 1{1'b0}}};
+  endfunction
+`endif
 
 endmodule

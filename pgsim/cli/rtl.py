@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from pgsim.hw.accelerator import Accelerator
     from pgsim.model.lanes import LaneWidths
     from pgsim.rtl.generate import Capacity
+    from pgsim.rtl.post_unit import PostUnit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--hw", metavar="HW", required=True, help="a hardware file, or the name of a shipped one")
     widths = parser.add_mutually_exclusive_group(required=True)
-    widths.add_argument("--trace", metavar="FILE", help="lane widths and depths of the memories follow this trace")
+    widths.add_argument(
+        "--trace", metavar="FILE", help="lane widths, memories and what follows layers are this trace's"
+    )
     widths.add_argument("--bits", metavar="B/H", help="lane widths follow layers of these bits, as in 3/2")
     parser.add_argument(
         "-o", "--output", metavar="DIR", required=True, help="folder to write to; made if it is not there"
@@ -47,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output)
     _check_folder(folder)
     with naming_file(args.hw, accelerator):
-        widths, capacity = _sizes(args, accelerator)
-    texts = sources(accelerator, widths, capacity)
+        widths, capacity, unit = _sizes(args, accelerator)
+    texts = sources(accelerator, widths, capacity, unit)
     modules = [name for name in texts if name.endswith(".sv") and name != "testbench.sv"]
     texts["files.f"] = "".join(f"{name}\n" for name in modules)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,21 +65,30 @@ def run(args: argparse.Namespace) -> int:
         shape = f"{update.groups} x {update.lanes} x {array.multipliers}"
         queue = f"queue of {array.columns} x {update.queue_depth} entries"
         print(f"LSB array      {shape} lanes of {widths.lsb} x {array.weight_bits} bits, {queue}")
+    steps = ", ".join(" or ".join(sorted(kind.name.lower() for kind in stage)) for stage in unit.stages)
+    print(f"behind a port  {steps}; {unit.value_bits} bits")
     return 0
 
 
-def _sizes(args: argparse.Namespace, accelerator: Accelerator) -> tuple[LaneWidths, Capacity]:
+def _sizes(args: argparse.Namespace, accelerator: Accelerator) -> tuple[LaneWidths, Capacity, PostUnit]:
+    """Return what sizes the machine. Raises InputError for a trace that no post-processing unit goes with."""
     from pgsim.cli.hw import read_bits, widths_for
+    from pgsim.errors import InputError
     from pgsim.rtl.generate import Capacity
+    from pgsim.rtl.post_wrapper import general_unit
 
     if args.trace is None:
-        return widths_for(accelerator, *read_bits(args.bits)), Capacity()
+        array = accelerator.array
+        unit = general_unit(array.columns, array.psum_bits)
+        return widths_for(accelerator, *read_bits(args.bits)), Capacity(), unit
     from pgsim.io.trace import load_trace
     from pgsim.rtl.network import make_network
 
     trace = load_trace(args.trace, max_bytes=args.max_bytes)
     network = make_network(trace, accelerator, trace.images)
-    return network.widths, network.capacity
+    if network.unit is None:
+        raise InputError(f"no post-processing unit runs what follows these layers: {network.no_post}")
+    return network.widths, network.capacity, network.unit
 
 
 def _check_folder(folder: Path) -> None:

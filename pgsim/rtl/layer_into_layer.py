@@ -7,6 +7,7 @@ network's input, recorded boundaries --^                                        
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -47,6 +48,7 @@ def run_network(
     images: int,
     *,
     engine: str = "fast",
+    bench: Bench | None = None,
     wave: Path | None = None,
     cache: Path | None = None,
     started: Callable[[str, int, int], None] | None = None,
@@ -56,8 +58,8 @@ def run_network(
     The RTL reads of the trace the codes of layers without an input name, and boundaries; all else is what its own
     post-processing unit left. It is compared with the integer inference of the machine's arithmetic, and with the
     recorded codes where that gives the recorded outputs. A run ends with the first layer that differs, and is the last
-    one. `wave`, `started` and errors are those of `cosimulate`; raises InputError, too, where no post-processing unit
-    runs what follows the layers.
+    one. `bench`, `wave`, `started` and errors are those of `cosimulate`; raises InputError, too, where no
+    post-processing unit runs what follows the layers.
     """
     if network.post is None:
         raise InputError(f"no post-processing unit runs what follows these layers: {network.no_post}")
@@ -71,10 +73,10 @@ def run_network(
 
     report(0, total, "compiling the RTL")
     together = network.in_memory(images)
-    with compiled(network, wave=wave, cache=cache) as bench:
+    with compiled(network, wave=wave, cache=cache) if bench is None else nullcontext(bench) as machine:
         for first in range(0, images, together):
             part = some_images(network.trace, first, min(first + together, images))
-            found = _run(network, network.post, part, bench, engine, partial(report, total * first // images, total))
+            found = _run(network, network.post, part, machine, engine, partial(report, total * first // images, total))
             yield NetworkRun(first, part.images, *found)
             if not all(layer.comparison.equal for layer in found[0]):
                 return

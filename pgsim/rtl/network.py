@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -120,6 +121,7 @@ def cosimulate(
     images: int,
     *,
     engine: str = "fast",
+    bench: Bench | None = None,
     wave: Path | None = None,
     cache: Path | None = None,
     started: Callable[[str, int, int], None] | None = None,
@@ -127,9 +129,9 @@ def cosimulate(
     """Run layers of the network through the RTL and an engine ("fast" or "clocked"), yield each one's comparison.
 
     Every layer starts from what the trace recorded: codes, and the outputs of layers that shortcuts come from.
-    `wave` names a VCD file of the whole run. `started` is called with (what, amount done, amount in all) before the
-    machine is compiled and before each batch. Raises InputError where a tool is missing, OverflowDetected where an
-    accumulator overflows on a machine that calls this an error.
+    `bench` is the machine, if it is compiled already. `wave` names a VCD file of the whole run. `started` is called
+    with (what, amount done, amount in all) before the machine is compiled and before each batch. Raises InputError
+    where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an error.
     """
     trace = network.trace
     if not 1 <= images <= trace.images:
@@ -141,7 +143,7 @@ def cosimulate(
     part = some_images(trace, 0, images)
     chain = Chain(part)
     followed = _followed(trace.layers, layers) if network.post else set(layers)
-    with compiled(network, wave=wave, cache=cache) as bench:
+    with compiled(network, wave=wave, cache=cache) if bench is None else nullcontext(bench) as machine:
         for index in sorted(followed):
             layer, recorded = trace.layers[index], part.tensors(index)
             if index in layers:
@@ -151,20 +153,28 @@ def cosimulate(
                 for first in range(0, images, network.together(layer, images)):
                     tick = partial(report, layer.name, done, total)
                     tick()
-                    bench.forget()
+                    machine.forget()
                     last = min(first + network.together(layer, images), images)
-                    found.append(compare_batch(network, work, expect, bench, (first, last), engine, tick, at=0))
+                    found.append(compare_batch(network, work, expect, machine, (first, last), engine, tick, at=0))
                     done = min(total, done + layer.geometry.macs * (last - first))
                 yield reduce(add, found)
             if network.post:
                 chain.follow(index, recorded.output)
 
 
-def compiled(network: Network, *, wave: Path | None = None, cache: Path | None = None) -> Bench:
-    """Compile the network's machine; `wave` names a VCD file of all that it will do."""
+def compiled(
+    network: Network,
+    *,
+    wave: Path | None = None,
+    optimise: int = 2,
+    cache: Path | None = None,
+    change: Callable[[dict[str, str]], dict[str, str]] | None = None,
+) -> Bench:
+    """Compile the network's machine; `wave` names a VCD file of all that it will do. The rest is `Bench`'s."""
     bench = Bench(
-        network.accelerator, network.widths, network.capacity, network.unit, waves=wave is not None, cache=cache
-    )
+        network.accelerator, network.widths, network.capacity, network.unit, waves=wave is not None, optimise=optimise,
+        cache=cache, change=change,
+    )  # fmt: skip
     if wave is not None:
         try:
             bench.wave(wave)

@@ -74,6 +74,11 @@ def test_cosim_finds_nothing_that_differs(trace: str, small_machine: str, capsys
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.splitlines()[-1].endswith("0 differing")
+    assert main(["cosim", "--hw", small_machine, trace, "--network"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4].endswith("0 differing")
+    assert lines[-3] == "layer into layer: logits of 1 image equal those of the integer inference"
+    assert lines[-2] == "predictions: 1 of 1 are the recorded predictions"
 
 
 @needs_compiler

@@ -181,6 +181,21 @@ def test_every_layer_kind_and_boundary_runs_layer_into_layer(build: Callable[[],
 
 @pytest.mark.slow
 @needs_compiler
+@pytest.mark.parametrize(("batch", "recurrent", "together"), [(2, False, [2, 1]), (1, True, [3])])
+def test_images_that_run_together_keep_their_own_places(batch: int, recurrent: bool, together: list[int]) -> None:
+    trace, machine = build_network(3)[0], replace(MACHINES["gated_fused"], batch=batch)
+    stem, narrow, *rest = trace.layers
+    layers = (stem, replace(narrow, recurrent=recurrent), *rest)
+    network = make_network(replace(trace, layers=layers), machine, 3)
+    with compiled(network, optimise=0) as bench:
+        assert all(one.comparison.equal for one in cosimulate(network, range(4), 3, bench=bench))
+        runs = list(run_network(network, 3, bench=bench))
+    assert [run.images for run in runs] == together
+    assert all(run.equal for run in runs)
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_an_image_of_resnet20_runs_layer_into_layer() -> None:
     if not RESNET20.exists():
         pytest.skip(f"{RESNET20.name} is not in traces/")

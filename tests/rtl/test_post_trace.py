@@ -112,6 +112,7 @@ def test_the_smallest_unit_for_resnet20_holds_whatever_psum_bits_hold() -> None:
     assert len(check_network(trace, 1, unit, extreme=True)) == 29
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_every_encoding_group_pool_and_boundary_goes_through(seed: int) -> None:
     assert len(check_network(build_trace(seed), 2, ANY)) == 10

@@ -93,12 +93,8 @@ def _input_pixels(job: Job) -> NDArray[np.int32]:
     g = job.geometry
     if not job.uses_groups:
         return np.zeros((0, 0), dtype=np.int32)
-    out_y, out_x = np.divmod(np.arange(g.out_pixels, dtype=np.int32)[:, None], g.out_width)
-    row, column = np.divmod(np.arange(g.kernel[0] * g.kernel[1], dtype=np.int32)[None, :], g.kernel[1])
-    y = out_y * g.stride[0] - g.padding[0] + row * g.dilation[0]
-    x = out_x * g.stride[1] - g.padding[2] + column * g.dilation[1]
-    inside = (y >= 0) & (y < g.in_height) & (x >= 0) & (x < g.in_width)
-    return np.where(inside, y * g.in_width + x, -1).astype(np.int32)
+    taps = [g.input_pixels(*divmod(tap, g.kernel[1])) for tap in range(g.kernel[0] * g.kernel[1])]
+    return np.stack(taps, axis=1).astype(np.int32)
 
 
 @njit(cache=True)

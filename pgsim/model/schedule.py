@@ -212,25 +212,24 @@ def reads_lsb(accelerator: Accelerator, gated: bool) -> bool:
 
 
 def _window_reads(
-    geometry: Geometry, accelerator: Accelerator, first_pixel: NDArray[np.int64], pixels: NDArray[np.int64], gated: bool
+    geometry: Geometry, accelerator: Accelerator, pixels: NDArray[np.int64], gated: bool
 ) -> NDArray[np.int64]:
-    """Cycles in which tiles of these pixels read the words of a step, [tiles, taps]: the fullest bank decides."""
+    """Cycles in which each of an image's tiles reads the words of a step, [tiles, taps]: the fullest bank decides.
+
+    `pixels` [tiles] are those of each tile, in order; together all output pixels.
+    """
     g, memory = geometry, accelerator.memory
     buffers = [(memory.activation.banks, memory.activation.ports)]
     if reads_lsb(accelerator, gated):
         assert memory.activation_lsb is not None
         buffers.append((memory.activation_lsb.banks, memory.activation_lsb.ports))
-    tile = np.repeat(np.arange(len(pixels)), pixels)
-    out_y, out_x = np.divmod(first_pixel[tile] + np.arange(len(tile)) - (pixels.cumsum() - pixels)[tile], g.out_width)
+    tile = np.repeat(np.arange(len(pixels)), pixels)  # of each output pixel
     reads = np.ones((len(pixels), g.kernel[0] * g.kernel[1]), dtype=np.int64)
     for tap in range(reads.shape[1]):
-        row, column = divmod(tap, g.kernel[1])
-        y = out_y * g.stride[0] - g.padding[0] + row * g.dilation[0]
-        x = out_x * g.stride[1] - g.padding[2] + column * g.dilation[1]
-        inside = (y >= 0) & (y < g.in_height) & (x >= 0) & (x < g.in_width)
+        pixel = g.input_pixels(*divmod(tap, g.kernel[1]))
+        inside = pixel >= 0
         for banks, ports in buffers:
-            bank = (y * g.in_width + x)[inside] % banks
-            places, words = np.unique(tile[inside] * banks + bank, return_counts=True)
+            places, words = np.unique(tile[inside] * banks + pixel[inside] % banks, return_counts=True)
             np.maximum.at(reads[:, tap], places // banks, -(-words // ports))
     return reads
 
@@ -291,7 +290,7 @@ def make_schedule(
                     tiles += len(firsts)
     table = np.array(segments, dtype=np.int64).T.copy()
     tile_segment, tile_first_pixel, tile_pixels = (np.concatenate(c) for c in zip(*tile_columns, strict=True))
-    first_pixels, first_tiles, windows = np.unique(tile_first_pixel, return_index=True, return_inverse=True)
+    _, first_tiles, windows = np.unique(tile_first_pixel, return_index=True, return_inverse=True)
     return Schedule(
         segment_image=table[0],
         segment_first_channel=table[1],
@@ -307,7 +306,7 @@ def make_schedule(
         tile_first_pixel=tile_first_pixel,
         tile_pixels=tile_pixels,
         tile_window=windows.astype(np.int64),
-        window_reads=_window_reads(g, accelerator, first_pixels, tile_pixels[first_tiles], gated),
+        window_reads=_window_reads(g, accelerator, tile_pixels[first_tiles], gated),
         steps=g.kernel[0] * g.kernel[1] * words,
         words=words,
         passes=passes_of(layer, accelerator, widths, gated),

@@ -180,10 +180,11 @@ def gate_of(layer: Layer, accelerator: Accelerator) -> Gate | None:
     return layer.gate
 
 
-def _values(
+def layer_values(
     layer: Layer, gate: Gate | None, activation: NDArray[np.int16], accumulator: overflow.Accumulator
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """Outputs and mask of a layer under a gate, in accumulators of the accelerator's width."""
+    """Return outputs, int64 [N, K, P, Q], and mask, bool or None, of a layer under a gate, in accumulators of the
+    accelerator's width. Raises OverflowDetected where one overflows and the accelerator says that this is an error."""
     if gate is None:
         return overflow.dense_layer(activation, layer.weight, layer.geometry, accumulator, layer.name), None
     values = overflow.gated_layer(
@@ -206,7 +207,7 @@ def _compute(layer: Layer, tensors: LayerTensors, machine: _Machine, placement: 
     array = machine.accelerator.array
     gate = gate_of(layer, machine.accelerator)
     accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, array.overflow)
-    outputs, mask = _values(layer, gate, tensors.activation, accumulator)
+    outputs, mask = layer_values(layer, gate, tensors.activation, accumulator)
     if verify and gate is layer.gate:
         _check_recorded(layer, tensors, outputs, mask, accumulator)
     return _Work(layer, tensors, gate, outputs, mask, placement)
@@ -272,16 +273,8 @@ def _check_recorded(
 def _run_clocked(work: _Work, machine: _Machine, schedule: Schedule, job: Job) -> Timing:
     from pgsim.model.clocked import Operands, run_clocked
 
-    layer, gate = work.layer, work.gate
-    operands = Operands(
-        layer,
-        schedule,
-        machine.accelerator,
-        machine.widths,
-        work.tensors.activation,
-        gate.threshold if gate else None,
-        gate.policy if gate else GatePolicy.KEEP,
-    )
+    layer, accelerator, activation = work.layer, machine.accelerator, work.tensors.activation
+    operands = Operands.under(work.gate, layer, schedule, accelerator, machine.widths, activation)
     timing, values = run_clocked(job, operands)
     wrong = np.argwhere(values != work.outputs)
     if len(wrong):

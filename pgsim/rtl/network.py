@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.arith import overflow
-from pgsim.arith.formats import GatePolicy
 from pgsim.errors import InputError
 from pgsim.hw.accelerator import Accelerator
 from pgsim.model.clocked import Operands, run_clocked
@@ -28,7 +27,7 @@ from pgsim.model.job import ArrayCause, GroupCause, Job, Timing, make_job
 from pgsim.model.lanes import LaneWidths, resolve_widths
 from pgsim.model.residency import Placement, place
 from pgsim.model.schedule import Schedule, make_schedule
-from pgsim.model.simulate import gate_of
+from pgsim.model.simulate import gate_of, layer_values
 from pgsim.rtl.bench import Bench
 from pgsim.rtl.cosim import Comparison, compare, outputs_of, timing_of
 from pgsim.rtl.generate import Capacity
@@ -234,14 +233,7 @@ class Work:
         layer, array = network.trace.layers[index], network.accelerator.array
         gate = gate_of(layer, network.accelerator)
         accumulator = overflow.Accumulator(array.psum_bits, array.multipliers, array.overflow)
-        if gate is None:
-            outputs = overflow.dense_layer(activation, layer.weight, layer.geometry, accumulator, layer.name)
-            return Work(index, layer, None, activation, outputs, None)
-        values = overflow.gated_layer(
-            activation, layer.weight, layer.geometry, layer.act.encoding, layer.act.bits, gate.pred_bits,
-            gate.threshold, gate.policy, accumulator, layer.name,
-        )  # fmt: skip
-        return Work(index, layer, gate, activation, values.a, values.mask)
+        return Work(index, layer, gate, activation, *layer_values(layer, gate, activation, accumulator))
 
 
 @dataclass(frozen=True)
@@ -319,9 +311,6 @@ def compare_batch(
 
 
 def _clocked(network: Network, work: Work, job: Job, activation: NDArray[np.int16]) -> Timing:
-    gate = work.gate
-    operands = Operands(
-        work.layer, job.schedule, network.accelerator, network.widths, activation,
-        gate.threshold if gate else None, gate.policy if gate else GatePolicy.KEEP,
-    )  # fmt: skip
+    accelerator, widths = network.accelerator, network.widths
+    operands = Operands.under(work.gate, work.layer, job.schedule, accelerator, widths, activation)
     return run_clocked(job, operands)[0]

@@ -111,6 +111,14 @@ class Geometry:
         cols = _inside(self.out_width, self.stride[1], self.padding[2], self.kernel[1], self.dilation[1], self.in_width)
         return rows[:, None, :, None] * cols[None, :, None, :]
 
+    def input_pixels(self, row: int, column: int) -> NDArray[np.int64]:
+        """[P*Q]: the input pixel, row-major, under kernel tap (row, column) of each output pixel; -1 on padding."""
+        out_y, out_x = np.divmod(np.arange(self.out_pixels, dtype=np.int64), self.out_width)
+        y = out_y * self.stride[0] - self.padding[0] + row * self.dilation[0]
+        x = out_x * self.stride[1] - self.padding[2] + column * self.dilation[1]
+        inside = (y >= 0) & (y < self.in_height) & (x >= 0) & (x < self.in_width)
+        return np.where(inside, y * self.in_width + x, -1)
+
     def taps_inside(self) -> NDArray[np.int64]:
         """[P, Q]: kernel taps of each output pixel that fall on the input and not on padding."""
         return self.inside_taps().sum(axis=(2, 3))

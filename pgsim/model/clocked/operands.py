@@ -13,7 +13,7 @@ from pgsim.arith.split import split
 from pgsim.hw.accelerator import Accelerator, Organisation, OverflowMode
 from pgsim.model.lanes import LaneWidths
 from pgsim.model.schedule import Schedule
-from pgsim.workload.layer import Layer
+from pgsim.workload.layer import Gate, Layer
 
 Ints = NDArray[np.int64]
 
@@ -44,6 +44,20 @@ class Operands:
     policy: GatePolicy
     _mask: dict[int, NDArray[np.bool_]] = field(default_factory=dict)  # tile -> mask, for the two phases of one array
     _spilled: dict[tuple[int, int, int], int] = field(default_factory=dict)  # partial sums where K is split
+
+    @classmethod
+    def under(
+        cls,
+        gate: Gate | None,
+        layer: Layer,
+        schedule: Schedule,
+        accelerator: Accelerator,
+        widths: LaneWidths,
+        activation: NDArray[np.int16],
+    ) -> Operands:
+        """Return the operands of a layer to which the machine applies `gate`, or none."""
+        threshold, policy = (gate.threshold, gate.policy) if gate else (None, GatePolicy.KEEP)
+        return cls(layer, schedule, accelerator, widths, activation, threshold, policy)
 
     def __post_init__(self) -> None:
         layer, org = self.layer, self.accelerator.organisation

@@ -74,8 +74,10 @@ class Streams:
     def operands(self, cycles: int, seed: int, code: Code, updated: bool) -> Operands:
         """Return pairs with code(activation); of updated outputs alone where `updated`."""
         rng = np.random.default_rng(seed)
-        act, weight, first = [], [], []
-        while sum(map(len, act)) < cycles:
+        act: list[Any] = []
+        weight: list[Any] = []
+        first: list[Any] = []
+        while sum(len(part) for part in act) < cycles:
             a, w = next(self._outputs(rng, updated))
             act.append(code(a))
             weight.append(w)
@@ -90,7 +92,7 @@ class Streams:
             g = layer.geometry
             n, k = rng.integers(self.trace.images), rng.integers(g.out_channels)
             p, q = rng.integers(g.out_height), rng.integers(g.out_width)
-            if updated and not tensors.mask[n, k, p, q]:
+            if updated and tensors.mask is not None and not tensors.mask[n, k, p, q]:
                 continue
             top, bottom, left, right = g.padding
             padded = np.pad(tensors.activation[n].astype(np.int64), ((0, 0), (top, bottom), (left, right)))
@@ -100,6 +102,14 @@ class Streams:
             acts = window[lane::LANES].transpose(1, 2, 0).ravel()
             weights = layer.weight[k, lane::LANES].transpose(1, 2, 0).ravel().astype(np.int64)
             yield acts, weights
+
+
+def _high(low: int) -> Code:
+    return lambda code: code >> low
+
+
+def _low(low: int) -> Code:
+    return lambda code: code & ((1 << low) - 1)
 
 
 def real_streams(cycles: int) -> tuple[dict[tuple[int, str], Operands], list[str]]:
@@ -114,10 +124,8 @@ def real_streams(cycles: int) -> tuple[dict[tuple[int, str], Operands], list[str
         labels.append(streams.label)
         for high in range(1, bits):
             low = bits - high
-            msb = streams.operands(cycles, 10 * bits + high, lambda code, low=low: code >> low, updated=False)
-            lsb = streams.operands(
-                cycles, 20 * bits + high, lambda code, low=low: code & ((1 << low) - 1), updated=True
-            )
+            msb = streams.operands(cycles, 10 * bits + high, _high(low), updated=False)
+            lsb = streams.operands(cycles, 20 * bits + high, _low(low), updated=True)
             result[high, f"msb_of_{bits}"] = msb
             result[low, f"lsb_of_{bits}"] = lsb
         codes = streams.operands(cycles, bits, lambda code: code, updated=False)

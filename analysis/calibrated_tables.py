@@ -146,7 +146,9 @@ def fit(measured: dict[str, Any], value: Callable[[dict[str, Any]], float], unit
 def actions(measured: dict[str, Any]) -> list[Figure]:
     """Return the energies of what is not a lane; what registers and FIFOs cost without work is taken off."""
     names = {"adder": "add", "multiplier": "multiply", "comparator": "compare"}
-    figures = {name: [] for name in (*names.values(), "register_write", "fifo_push", "fifo_pop")}
+    figures: dict[str, list[Figure]] = {
+        name: [] for name in (*names.values(), "register_write", "fifo_push", "fifo_pop")
+    }
     for unit in measured["units"]:
         energies = {name: of["total_fj"] / 1000 for name, of in unit["energies"].items()}
         if unit["unit"] in names:

@@ -18,10 +18,11 @@ import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from contextlib import redirect_stdout  # noqa: E402
 from dataclasses import replace  # noqa: E402
+from functools import partial  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
-    from pgsim.model.job import Job
+    from pgsim.model.job import Job, Timing
     from pgsim.workload.trace import Trace
 
 
@@ -65,7 +66,7 @@ def stages(path: str, hw: str) -> dict[str, float]:
     model.simulate(trace, accelerator, prices)
     first = process_time() - first
     TraceFile.tensors = tensors.around(TraceFile.tensors)  # type: ignore[method-assign]
-    model._values = values.around(model._values)
+    model.layer_values = values.around(model.layer_values)
     model.run_fast = engine.around(model.run_fast)
     mark = process_time()
     result = model.simulate(trace, accelerator, prices)
@@ -133,7 +134,7 @@ def macs(hw: str) -> list[dict[str, float]]:
     found = []
     for channels in (16, 32, 64, 128):
         trace = wide_layer(channels)
-        seconds = smallest(lambda trace=trace: pgsim.simulate(trace, accelerator, prices=prices))
+        seconds = smallest(partial(pgsim.simulate, trace, accelerator, prices=prices))
         found.append({"channels": channels, "macs": trace.layers[0].geometry.macs, "cpu_s": seconds})
     return found
 
@@ -148,17 +149,28 @@ def engines(path: str) -> list[dict[str, Any]]:
     for name in pgsim.shipped_accelerators():
         accelerator = pgsim.load_accelerator(name)
         jobs: list[Job] = []
-        model.run_fast = lambda job, jobs=jobs: (jobs.append(job), fast(job))[1]  # keep what the engine is given
+        model.run_fast = partial(_noting, jobs, fast)
         pgsim.simulate(trace, accelerator)
         model.run_fast = fast
         cycles = sum(fast(job).cycles for job in jobs)
-        seconds = smallest(lambda jobs=jobs: [fast(job) for job in jobs])
+        seconds = smallest(partial(_each, fast, jobs))
         found.append({"engine": "fast", "accelerator": name, "cycles": cycles, "cpu_s": seconds})
         start = process_time()
         result = pgsim.simulate(small, accelerator, engine="clocked")
         seconds = process_time() - start
         clocked.append({"engine": "clocked", "accelerator": name, "cycles": result.totals().cycles, "cpu_s": seconds})
     return found + clocked
+
+
+def _noting(jobs: list[Job], engine: Callable[[Job], Timing], job: Job) -> Timing:
+    """Keep what the engine is given."""
+    jobs.append(job)
+    return engine(job)
+
+
+def _each(engine: Callable[[Job], Timing], jobs: list[Job]) -> None:
+    for job in jobs:
+        engine(job)
 
 
 def smallest(work: Callable[[], object], times: int = 3) -> float:
@@ -179,7 +191,8 @@ def main(words: list[str]) -> None:
         path, images, out = rest
         print(json.dumps(tile(path, int(images), out)))
     else:
-        print(json.dumps({"stages": stages, "macs": macs, "engines": engines}[what](*rest)))
+        measure: dict[str, Callable[..., object]] = {"stages": stages, "macs": macs, "engines": engines}
+        print(json.dumps(measure[what](*rest)))
 
 
 if __name__ == "__main__":

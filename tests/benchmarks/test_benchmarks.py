@@ -34,7 +34,9 @@ def loaded(name: str) -> ModuleType:
 
 def measured(*words: str) -> Any:
     command = [sys.executable, str(FOLDER / "measure.py"), *words]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.fixture

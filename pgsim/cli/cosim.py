@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgsim.cli.trace_options import add_trace_options, positive_integer
+from pgsim.cli.trace_options import add_trace_options, natural_number, positive_integer
 
 if TYPE_CHECKING:
     from pgsim.rtl.layer_into_layer import NetworkRun
-    from pgsim.rtl.network import LayerComparison
+    from pgsim.rtl.network import LayerComparison, Network
     from pgsim.workload.trace import Trace
 
 
@@ -41,6 +45,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--vcd", metavar="OUT.vcd", help="write a waveform of the whole run: for a small layer, as it is large"
     )
     parser.add_argument(
+        "--fst", metavar="OUT.fst", help="the same, compressed (needs pylibfst: pip install 'pgsim[fst]')"
+    )
+    parser.add_argument(
+        "--window",
+        metavar="N",
+        type=natural_number,
+        default=16,
+        help="where RTL and engine differ, run the layer again and write a waveform of N cycles before and after the "
+        "first event that differs, as cosim_LAYER_CYCLE.vcd beside --vcd or --fst, else in the current folder; "
+        "0: none (default: 16)",
+    )
+    parser.add_argument(
         "--cache",
         metavar="DIR",
         help="folder of compiled machines (default: PGSIM_RTL_CACHE, else pgsim/rtl in the user's cache folder)",
@@ -48,22 +64,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a layer; return 0 where nothing differs, else 1.
+    """Print a line a layer; return 0 where nothing differs, else 1, with a waveform of the first event that differs.
 
     Raises InputError for files and options that are refused, and where the compiler is missing.
     """
     from pgsim.cli.hardware_file import naming_file
     from pgsim.cli.progress import amounts
     from pgsim.errors import InputError, OverflowDetected
-    from pgsim.io.atomic import check_writable
     from pgsim.io.hardware import load_accelerator
     from pgsim.io.strict import show, show_path
     from pgsim.io.trace import load_trace
     from pgsim.rtl.build import compiler, verilator_root
 
     accelerator = load_accelerator(args.hw)
-    if args.vcd is not None:
-        check_writable(args.vcd)
+    _check_outputs(args)
     compiler()
     verilator_root()
     trace = load_trace(args.file, max_bytes=args.max_bytes)
@@ -80,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
     chosen = [index for index, name in enumerate(names) if args.layers is None or name in args.layers]
     found: list[LayerComparison] = []
     runs: list[NetworkRun] = []
-    wave, cache = Path(args.vcd) if args.vcd is not None else None, Path(args.cache) if args.cache is not None else None
-    with naming_file(args.hw, accelerator), amounts(accelerator.name) as progress:
+    cache = Path(args.cache) if args.cache is not None else None
+    with naming_file(args.hw, accelerator), _waveform(args) as wave, amounts(accelerator.name) as progress:
         network = make_network(trace, accelerator, args.images)
         try:
             if args.network:
@@ -100,7 +114,75 @@ def run(args: argparse.Namespace) -> int:
     print(_verdict(found, args.engine))
     if args.network:
         print(_ends(runs, trace))
-    return 0 if all(one.comparison.equal for one in found) else 1
+    wrong = [one for one in found if not one.comparison.equal]
+    if wrong and args.window:
+        _show_window(network, wrong[0], args)
+    return 1 if wrong else 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse now what could not be written later."""
+    from pgsim.errors import InputError
+    from pgsim.io.atomic import check_writable
+
+    for path in (args.vcd, args.fst):
+        if path is not None:
+            check_writable(path)
+    if args.vcd is not None and args.fst is not None and Path(args.vcd).resolve() == Path(args.fst).resolve():
+        raise InputError(f"--vcd and --fst must be two files, not {args.vcd} twice")
+    if args.fst is not None:
+        from pgsim.rtl.fst import require_writer
+
+        require_writer()
+
+
+@contextlib.contextmanager
+def _waveform(args: argparse.Namespace) -> Iterator[Path | None]:
+    """Hand out the VCD file to write to, if there is to be one; it becomes what is asked for when the block ends."""
+    from pgsim.io.atomic import replacing_file
+    from pgsim.rtl.fst import convert
+
+    with contextlib.ExitStack() as files:
+        vcd = None
+        if args.vcd is not None:
+            vcd = files.enter_context(replacing_file(args.vcd))
+        elif args.fst is not None:
+            vcd = files.enter_context(replacing_file(args.fst, keep=False))
+        yield vcd
+        if args.fst is not None and vcd is not None:
+            with replacing_file(args.fst) as fst:
+                convert(vcd, fst)
+
+
+def _show_window(network: Network, layer: LayerComparison, args: argparse.Namespace) -> None:
+    """Run the batch that differs once more and print what the machine signalled around the first difference."""
+    from pgsim.cli.progress import amounts
+    from pgsim.cli.table import aligned
+    from pgsim.io.atomic import replacing_file
+    from pgsim.io.strict import show_path
+    from pgsim.rtl.network import compiled
+    from pgsim.rtl.waves import key_signals
+
+    repeat = layer.repeat
+    assert repeat is not None, "a batch that differs can be run once more"
+    folder = Path(args.vcd or args.fst or "file").parent
+    path = folder / f"cosim_{re.sub(r'[^A-Za-z0-9_.-]', '_', layer.name)}_{repeat.cycle}.vcd"
+    cache = Path(args.cache) if args.cache is not None else None
+    print(f"pgsim: running layer {layer.name} again, compiled with waves", file=sys.stderr, flush=True)
+    with replacing_file(path) as vcd:
+        with amounts(network.accelerator.name) as progress:
+            progress("compiling the RTL with waves", 0, repeat.cycle)
+            with compiled(network, waves=True, cache=cache) as bench:
+                first, last = repeat.run(bench, vcd, args.window, lambda: progress(layer.name, 0, repeat.cycle))
+        header, rows = key_signals(vcd, network.accelerator, repeat.cycle)
+    which = "the first difference" if repeat.exact else "the layer's last, as no cycle belongs to the first difference"
+    print()
+    print(f"cycles {first} .. {last} of layer {layer.name}, around {which}: {show_path(str(path))}")
+    middle = next((index for index, row in enumerate(rows) if row[0].startswith(">")), len(rows))
+    print(aligned(header, rows[max(0, middle - _ROWS) : middle + _ROWS + 1], left=header[1:]))
+
+
+_ROWS = 16  # of the table before and after the first difference, at most
 
 
 def _by_layer(runs: list[NetworkRun]) -> list[LayerComparison]:

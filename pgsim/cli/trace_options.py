@@ -24,3 +24,10 @@ def positive_integer(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def natural_number(text: str) -> int:
+    """Return a decimal integer from 0 on."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text!r}")
+    return int(text)

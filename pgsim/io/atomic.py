@@ -40,6 +40,33 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
     _flush_folder(target.parent)
 
 
+@contextlib.contextmanager
+def replacing_file(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Path]:
+    """The same for code that opens its file by name: hand out the hidden file's path, whose file becomes `path`.
+
+    With `keep` False it is removed at the end and `path` stays as it was: a place for what leads to the file. Errors of
+    the hidden file are raised as InputError; others pass.
+    """
+    shown = show_path(path)
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".pgsim-{secrets.token_hex(8)}.tmp")
+    try:
+        _check_place(shown, target)
+        open(temporary, "x+b").close()
+        yield temporary
+        if keep:
+            with open(temporary, "r+b") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+            _flush_folder(target.parent)
+    except OSError as error:
+        if str(error.filename) != str(temporary):
+            raise
+        raise InputError(f"{shown}: the output must be writable, not refused: {error.strerror or error}") from error
+    finally:
+        _remove(temporary)
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Refuse now, with the InputError of `replacing`, a file that could not be written later. Leaves nothing behind."""
     shown = show_path(path)

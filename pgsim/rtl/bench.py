@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,7 +13,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from pgsim.errors import InputError, MismatchError
+from pgsim.errors import MismatchError
 from pgsim.hw.accelerator import Accelerator
 from pgsim.model.job import ArrayCause, GroupCause
 from pgsim.model.lanes import LaneWidths
@@ -71,6 +72,14 @@ class Events:
     post_fault: bool  # it says that they are not to be trusted
 
 
+class Unfinished(MismatchError):
+    """The machine did not come to the end of a layer; `events` are those until then."""
+
+    def __init__(self, message: str, events: Events) -> None:
+        super().__init__(message)
+        self.events = events
+
+
 class Bench:
     """A machine compiled for one accelerator, lane widths and capacity. Use it in a `with` block."""
 
@@ -102,6 +111,7 @@ class Bench:
         self.accelerator, self.widths, self.capacity, self.post = accelerator, widths, capacity, post
         self._library = _load(build(texts, defines, waves=waves, optimise=optimise, cache=cache))
         self._handle = ctypes.c_void_p(self._library.pg_new())
+        self._wave: Path | None = None
 
     def __enter__(self) -> Bench:
         return self
@@ -112,15 +122,27 @@ class Bench:
         self.close()
 
     def close(self) -> None:
-        """Free the machine and finish its waveform file."""
+        """Free the machine."""
         if self._handle:
             self._library.pg_delete(self._handle)
             self._handle = ctypes.c_void_p()
 
-    def wave(self, path: Path) -> None:
-        """Write a waveform of all that follows, as VCD. Raises InputError for a file that cannot be written."""
-        if not self._library.pg_wave(self._handle, str(path).encode()):
-            raise InputError(f"{path}: the waveform file cannot be written")
+    def wave(self, path: Path, window: tuple[int, int] | None = None) -> None:
+        """Write a waveform, as VCD: of all that follows, or of cycles first .. last of the layers that follow.
+
+        `end_wave` ends the file. Raises OSError for a file that cannot be written, here or later.
+        """
+        first, last = window or (0, -1)
+        self._wave = path
+        self._check_wave(self._library.pg_wave(self._handle, os.fsencode(path), first, last))
+
+    def end_wave(self) -> None:
+        """Write what is left of the waveform, and close its file. Raises OSError where it could not be written."""
+        self._check_wave(self._library.pg_wave_error(self._handle, 1))
+
+    def _check_wave(self, error: int) -> None:
+        if error:
+            raise OSError(error, os.strerror(error), str(self._wave))
 
     def load(self, image: Image, program: NDArray[np.void] | None = None) -> None:
         """Put a layer and batch into the machine's registers and memories.
@@ -155,21 +177,22 @@ class Bench:
     def run(self, limit: int, tick: Callable[[], None] | None = None) -> Events:
         """Run the loaded layer to its end, at most `limit` cycles; call `tick` now and then.
 
-        The post-processing unit runs on until it is idle. Raises MismatchError where the machine has not ended by then.
+        The post-processing unit runs on until it is idle. Raises Unfinished where the machine has not ended by then,
+        OSError where the waveform cannot be written.
         """
         done = 0
         while not self._library.pg_run(self._handle, min(_CHUNK, limit - done)):
             done += min(_CHUNK, limit - done)
             if done == limit:
-                raise MismatchError(f"the RTL must finish the layer, not run on after {limit} cycles")
+                break
+            self._check_wave(self._library.pg_wave_error(self._handle, 0))
             if tick is not None:
                 tick()
-        self._library.pg_post_drain(self._handle, _POST_LIMIT)
+        if done < limit:
+            self._library.pg_post_drain(self._handle, _POST_LIMIT)
         counts = self._counts(0)
-        if not counts[12]:
-            raise MismatchError("the post-processing unit must come to rest after a layer, not stay at work")
         streams = {stream: self._stream(stream) for stream in _Stream}
-        return Events(
+        events = Events(
             cycles=int(counts[0]),
             high_reads=int(counts[1]),
             low_reads=int(counts[2]),
@@ -192,6 +215,11 @@ class Bench:
             words_kept=counts[8:11],
             post_fault=bool(counts[13]),
         )
+        if done == limit:
+            raise Unfinished(f"the RTL must finish the layer, not run on after {limit} cycles", events)
+        if not counts[12]:
+            raise Unfinished("the post-processing unit must come to rest after a layer, not stay at work", events)
+        return events
 
     def _stream(self, stream: _Stream) -> Ints:
         length = ctypes.c_int64()
@@ -214,7 +242,8 @@ def _load(path: Path) -> ctypes.CDLL:
     handle, number = ctypes.c_void_p, ctypes.c_int64
     library.pg_new.restype = handle
     library.pg_delete.argtypes = [handle]
-    library.pg_wave.argtypes = [handle, ctypes.c_char_p]
+    library.pg_wave.argtypes = [handle, ctypes.c_char_p, number, number]
+    library.pg_wave_error.argtypes = [handle, ctypes.c_int]
     library.pg_poke.argtypes = [handle, ctypes.c_int, number, ctypes.c_void_p, ctypes.c_void_p, number]
     library.pg_reset.argtypes = [handle]
     library.pg_run.argtypes = [handle, number]

@@ -123,6 +123,50 @@ class Comparison:
         )
 
 
+def compare_events(events: Events, job: Job, geometry: Geometry, engine: Timing, expected: Ints) -> Comparison:
+    """Compare what the RTL signalled with an engine's Timing and outputs, int64 [N, K, P, Q].
+
+    An event of a tile, segment or place that the layer has not is a difference, too, and ends the comparison.
+    """
+    stray = _stray(events, job, expected.shape)
+    if stray is not None:
+        return Comparison(events.cycles, 0, 0, 1, 0, stray)
+    return compare(timing_of(events, job), outputs_of(events, job, geometry), engine, expected)
+
+
+def _stray(events: Events, job: Job, shape: tuple[int, ...]) -> Difference | None:
+    """The first event that names a tile, segment, channel or pixel which is not there."""
+    tiles, segments = job.schedule.tiles, job.schedule.segments
+    named = [
+        ("tile_start", events.tile_starts, (1,), (tiles,)),
+        ("tile_transfer", events.tile_leaves, (1,), (tiles,)),
+        ("tile_on_lsb", events.shared, (1,), (tiles,)),
+        ("tile_transfer", events.shared_leaves, (1,), (tiles,)),
+        ("segment_done", events.done, (1,), (segments,)),
+        ("output", events.outputs, (1, 2, 3, 4), (segments, *shape[1:])),
+    ]
+    found = []
+    for what, rows, columns, ends in named:
+        beyond = np.nonzero((rows[:, columns] >= ends).any(axis=1))[0]
+        if len(beyond):
+            cycle, *place = (int(one) for one in rows[beyond[0], : 1 + len(columns)])
+            found.append(Difference(what, cycle, tuple(place), "an event", "no event"))
+    return min(found, key=lambda one: one.cycle or 0, default=None)
+
+
+def cycle_of(difference: Difference, events: Events, job: Job) -> int | None:
+    """Return the cycle that belongs to a difference: its own, or that in which its output was at the port."""
+    if difference.cycle is not None or difference.what != "output":
+        return difference.cycle
+    image, *place = difference.place
+    rows = events.outputs[(events.outputs[:, 2:5] == place).all(axis=1)]
+    schedule = job.schedule
+    segment = rows[:, 1]
+    whole = schedule.segment_first_step[segment] + schedule.segment_steps[segment] == schedule.steps
+    rows = rows[whole & (schedule.segment_image[segment] == image)]
+    return int(rows[0, 0]) if len(rows) else None
+
+
 _CYCLE_COLUMN = {"launches": 4, "pushes": 0, "array_log": 0}  # where a row carries its cycle
 _IS_CYCLE = ("tile_start", "tile_transfer", "segment_done")
 
@@ -171,8 +215,10 @@ def _difference(name: str, row: int, one: Ints, other: Ints, axes: int) -> Diffe
     cycle: int | None = None
     if name in _CYCLE_COLUMN or name in _IS_CYCLE:
         column = _CYCLE_COLUMN.get(name)
+        if name == "launches" and row < min(len(one), len(other)) and (one[row, :5] == other[row, :5]).all():
+            column = 5  # it differs in its last result
         cycles = [int(t[row] if column is None else t[row, column]) for t in (one, other) if row < len(t)]
-        cycle = min(cycles)
+        cycle = min((c for c in cycles if c >= 0), default=None)  # -1: no such event
     return Difference(
         name, cycle, (row,) if axes > 1 or name in _IS_CYCLE or len(other) > 1 else (), shown(one), shown(other)
     )

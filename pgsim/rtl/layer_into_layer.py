@@ -7,8 +7,7 @@ network's input, recorded boundaries --^                                        
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from pgsim.errors import InputError
 from pgsim.model.inference import Chain
 from pgsim.rtl.bench import Bench
-from pgsim.rtl.network import Expected, LayerComparison, Network, Work, compare_batch, compiled, some_images
+from pgsim.rtl.network import Expected, LayerComparison, Network, Work, compare_batch, machine_of, some_images
 from pgsim.rtl.post_cosim import read_codes, read_logits
 from pgsim.rtl.post_plan import PostPlan
 from pgsim.workload.trace import Trace
@@ -73,7 +72,7 @@ def run_network(
 
     report(0, total, "compiling the RTL")
     together = network.in_memory(images)
-    with compiled(network, wave=wave, cache=cache) if bench is None else nullcontext(bench) as machine:
+    with machine_of(network, bench, wave=wave, cache=cache) as machine:
         for first in range(0, images, together):
             part = some_images(network.trace, first, min(first + together, images))
             found = _run(network, network.post, part, machine, engine, partial(report, total * first // images, total))
@@ -95,7 +94,7 @@ def _run(
         work = Work.of(network, index, recorded.activation if inferred is None else inferred)
         expect = Expected.of(network, chain, work, recorded)
         own = {name: values for name, values in expect.shortcuts.items() if name in boundaries}
-        expect = Expected(expect.kept, own)
+        expect = replace(expect, shortcuts=own)
         codes = work.activation
         if layer.input_name is not None and layer.input_name in plan.regions:
             codes = read_codes(bench, plan, layer.input_name, part.images).astype(np.int16).reshape(codes.shape)

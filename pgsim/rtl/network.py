@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -28,13 +28,14 @@ from pgsim.model.lanes import LaneWidths, resolve_widths
 from pgsim.model.residency import Placement, place
 from pgsim.model.schedule import Schedule, make_schedule
 from pgsim.model.simulate import gate_of, layer_values
-from pgsim.rtl.bench import Bench
-from pgsim.rtl.cosim import Comparison, compare, outputs_of, timing_of
+from pgsim.rtl.bench import Bench, Unfinished
+from pgsim.rtl.cosim import Comparison, compare_events, cycle_of
 from pgsim.rtl.generate import Capacity
 from pgsim.rtl.image import make_image, needed_capacity
 from pgsim.rtl.post_cosim import compare_kept
 from pgsim.rtl.post_plan import PostPlan, added, keepers, plan_post
 from pgsim.rtl.post_unit import PostUnit
+from pgsim.rtl.waves import Repeat
 from pgsim.workload.layer import Gate, Layer, Requantise
 from pgsim.workload.trace import LayerTensors, Trace
 
@@ -48,6 +49,7 @@ class LayerComparison:
     comparison: Comparison
     lane_operations: int  # of lanes whose array was at work
     seconds: float  # that the RTL took, loading included
+    repeat: Repeat | None = None  # runs the first batch that differs once more
 
     def __add__(self, other: LayerComparison) -> LayerComparison:
         return LayerComparison(
@@ -56,6 +58,7 @@ class LayerComparison:
             self.comparison + other.comparison,
             self.lane_operations + other.lane_operations,
             self.seconds + other.seconds,
+            self.repeat or other.repeat,
         )
 
 
@@ -128,9 +131,11 @@ def cosimulate(
     """Run layers of the network through the RTL and an engine ("fast" or "clocked"), yield each one's comparison.
 
     Every layer starts from what the trace recorded: codes, and the outputs of layers that shortcuts come from.
-    `bench` is the machine, if it is compiled already. `wave` names a VCD file of the whole run. `started` is called
+    `bench` is the machine, if it is compiled already. `wave` names a VCD file of the whole run; it is complete when the
+    last layer has been yielded. `started` is called
     with (what, amount done, amount in all) before the machine is compiled and before each batch. Raises InputError
-    where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an error.
+    where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an error,
+    OSError where the waveform cannot be written.
     """
     trace = network.trace
     if not 1 <= images <= trace.images:
@@ -142,7 +147,7 @@ def cosimulate(
     part = some_images(trace, 0, images)
     chain = Chain(part)
     followed = _followed(trace.layers, layers) if network.post else set(layers)
-    with compiled(network, wave=wave, cache=cache) if bench is None else nullcontext(bench) as machine:
+    with machine_of(network, bench, wave=wave, cache=cache) as machine:
         for index in sorted(followed):
             layer, recorded = trace.layers[index], part.tensors(index)
             if index in layers:
@@ -164,23 +169,35 @@ def cosimulate(
 def compiled(
     network: Network,
     *,
-    wave: Path | None = None,
+    waves: bool = False,
     optimise: int = 2,
     cache: Path | None = None,
     change: Callable[[dict[str, str]], dict[str, str]] | None = None,
 ) -> Bench:
-    """Compile the network's machine; `wave` names a VCD file of all that it will do. The rest is `Bench`'s."""
-    bench = Bench(
-        network.accelerator, network.widths, network.capacity, network.unit, waves=wave is not None, optimise=optimise,
+    """Compile the network's machine. The options are `Bench`'s."""
+    return Bench(
+        network.accelerator, network.widths, network.capacity, network.unit, waves=waves, optimise=optimise,
         cache=cache, change=change,
     )  # fmt: skip
-    if wave is not None:
-        try:
-            bench.wave(wave)
-        except InputError:
-            bench.close()
-            raise
-    return bench
+
+
+@contextmanager
+def machine_of(
+    network: Network, bench: Bench | None, *, wave: Path | None = None, cache: Path | None = None
+) -> Iterator[Bench]:
+    """Hand out `bench`, or the network's machine, compiled. `wave` names a VCD file of all that the latter will do.
+
+    Raises OSError where the file cannot be written.
+    """
+    if bench is not None:
+        yield bench
+        return
+    with compiled(network, waves=wave is not None, cache=cache) as machine:
+        if wave is not None:
+            machine.wave(wave)
+        yield machine
+        if wave is not None:
+            machine.end_wave()
 
 
 def _followed(layers: Sequence[Layer], chosen: Sequence[int]) -> set[int]:
@@ -245,6 +262,7 @@ class Expected:
 
     kept: Mapping[str, NDArray[np.int64]]
     shortcuts: Mapping[str, NDArray[np.int64]]
+    alone: Mapping[str, NDArray[np.int64]]  # shortcuts that a run of this layer alone needs in the memory
 
     @staticmethod
     def of(network: Network, chain: Chain, work: Work, recorded: LayerTensors) -> Expected:
@@ -254,7 +272,7 @@ class Expected:
         them.
         """
         if network.post is None:
-            return Expected({}, {})
+            return Expected({}, {}, {})
         trace, layer = chain.trace, work.layer
         kept = chain.kept_by(work.index, work.outputs)
         if np.array_equal(work.outputs, recorded.output):
@@ -264,7 +282,8 @@ class Expected:
                     name = reader.input_name
                     kept[name] = trace.tensors(index).activation.astype(np.int64).reshape(kept[name].shape)
                     names.discard(name)
-        return Expected(kept, {name: chain.shortcut(name) for name in added(layer)})
+        shortcuts = {name: chain.shortcut(name) for name in added(layer)}
+        return Expected(kept, shortcuts, shortcuts)
 
 
 def compare_batch(
@@ -291,23 +310,34 @@ def compare_batch(
     job = make_job(schedule, layer.geometry, accelerator, mask)
     timing = run_fast(job) if engine == "fast" else _clocked(network, work, job, activation)
     began = time.perf_counter()
-    program = None
-    if network.post:
-        shortcuts = {name: values[first:last] for name, values in expect.shortcuts.items()}
-        program = network.post.program(layer, schedule, at, shortcuts)
-    fed = activation if codes is None else codes
-    bench.load(make_image(layer, work.gate, job, accelerator, fed), program)
-    events = bench.run(2 * timing.cycles + 10000, tick)
+
+    def program(shortcuts: Mapping[str, NDArray[np.int64]]) -> NDArray[np.void] | None:
+        if network.post is None:
+            return None
+        some = {name: values[first:last] for name, values in shortcuts.items()}
+        return network.post.program(layer, schedule, at, some)
+
+    image = make_image(layer, work.gate, job, accelerator, activation if codes is None else codes)
+    bench.load(image, program(expect.shortcuts))
+    try:
+        events = bench.run(2 * timing.cycles + 10000, tick)
+    except Unfinished as error:
+        events = error.events
     seconds = time.perf_counter() - began
-    comparison = compare(timing_of(events, job), outputs_of(events, job, layer.geometry), timing, outputs)
+    comparison = compare_events(events, job, layer.geometry, timing, outputs)
     if network.post:
         kept = {name: values[first:last] for name, values in expect.kept.items()}
         comparison += compare_kept(bench, events, network.post, layer, at, kept)
+    repeat = None
+    if comparison.first is not None:
+        cycle = cycle_of(comparison.first, events, job)
+        latest = max(events.cycles, timing.cycles)
+        repeat = Repeat(image, program(expect.alone), latest - 1 if cycle is None else cycle, cycle is not None, latest)
     array, update = accelerator.array, accelerator.update
     operations = int(events.array_causes[ArrayCause.BUSY]) * array.lanes + events.low_part_cycles * array.lanes
     if update is not None:
         operations += int(events.group_causes[GroupCause.BUSY]) * update.lanes * array.multipliers
-    return LayerComparison(work.index, layer.name, comparison, operations, seconds)
+    return LayerComparison(work.index, layer.name, comparison, operations, seconds, repeat)
 
 
 def _clocked(network: Network, work: Work, job: Job, activation: NDArray[np.int16]) -> Timing:

@@ -11,6 +11,7 @@ from pgsim.cli.main import main
 from pgsim.io.trace import write_trace
 from tests.build_trace import build_trace
 from tests.rtl.machine_cases import needs_compiler
+from tests.rtl.machine_files import small_machine_text
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +24,8 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def small_machine(tmp_path: Path) -> str:
     """A file of a machine that compiles in seconds."""
-    from pgsim.io.shipped import shipped_folder
-
-    text = (shipped_folder() / "predictivenet.yaml").read_text(encoding="utf-8")
-    for key, value in (("rows: 8", "rows: 2"), ("columns: 16", "columns: 2"), ("multipliers: 8", "multipliers: 2")):
-        text = text.replace(key, value)
-    for key, value in (("groups: 8", "groups: 2"), ("lanes: 4", "lanes: 2"), ("banks: 64", "banks: 4")):
-        text = text.replace(key, value)
     path = tmp_path / "small.yaml"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(small_machine_text(), encoding="utf-8")
     return str(path)
 
 

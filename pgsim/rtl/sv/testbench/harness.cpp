@@ -1,4 +1,5 @@
 // The compiled machine behind a C interface: load a layer, run it, collect what its status outputs said.
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -19,6 +20,26 @@ enum Count {
 };
 constexpr int CAUSE_KINDS = 16;
 
+#ifdef PG_TRACE
+// A waveform file that remembers why it could not be written: Verilator's own ends the process.
+struct WaveFile final : VerilatedVcdFile {
+    int error = 0;
+    bool open(const std::string& name) override {
+        errno = 0;
+        const bool opened = VerilatedVcdFile::open(name);
+        if (!opened) error = errno ? errno : EIO;
+        return opened;
+    }
+    ssize_t write(const char* data, ssize_t length) override {
+        if (error) return length;
+        const ssize_t written = VerilatedVcdFile::write(data, length);
+        if (written >= 0 || errno == EINTR || errno == EAGAIN) return written;
+        error = errno;
+        return length;
+    }
+};
+#endif
+
 struct Bench {
     std::unique_ptr<VerilatedContext> context{new VerilatedContext};
     std::unique_ptr<Vtestbench> top;
@@ -30,25 +51,37 @@ struct Bench {
     std::vector<int64_t> histogram = std::vector<int64_t>(PG_QUEUE_DEPTH + 1);
     int64_t open_launch[PG_GROUPS];
     int last_cause = -1;
+    int64_t cycle = 0;  // of the layer, for the waveform: 0 is the first without reset
 #ifdef PG_TRACE
+    WaveFile file;
     std::unique_ptr<VerilatedVcdC> wave;
-#endif
+    bool windowed = false, running = false;
+    int64_t first = 0, last = 0;  // cycles that a window shows
     uint64_t time = 0;
+#endif
 };
 
-void tick(Bench& bench) {
-    bench.top->clk = 1;
-    bench.top->eval();
+// Show half a cycle: it begins with the rising edge; what it reads at its end is settled in the second half.
+// A window's times are 2 * cycle + half, those of a whole run go on from layer to layer.
+void dump(Bench& bench, int half) {
 #ifdef PG_TRACE
-    if (bench.wave) bench.wave->dump(bench.time);
+    if (!bench.wave) return;
+    if (bench.windowed && (!bench.running || bench.cycle < bench.first || bench.cycle > bench.last)) return;
+    bench.top->eval();
+    bench.wave->dump(bench.windowed ? 2 * bench.cycle + half : bench.time++);
+#else
+    (void)bench, (void)half;
 #endif
-    bench.time++;
+}
+
+void tick(Bench& bench) {
+    dump(bench, 1);
+    bench.top->clk = 1;
+    bench.top->cycle = ++bench.cycle;
+    bench.top->eval();
+    dump(bench, 0);
     bench.top->clk = 0;
     bench.top->eval();
-#ifdef PG_TRACE
-    if (bench.wave) bench.wave->dump(bench.time);
-#endif
-    bench.time++;
 }
 
 // Note what the post-processing unit's memories take in this cycle.
@@ -124,21 +157,41 @@ __attribute__((visibility("default"))) void pg_delete(void* handle) {
     Bench* bench = static_cast<Bench*>(handle);
 #ifdef PG_TRACE
     if (bench->wave) bench->wave->close();
+    bench->wave.reset();
 #endif
     bench->top->final();
     delete bench;
 }
 
-__attribute__((visibility("default"))) int pg_wave(void* handle, const char* path) {
+// Write a waveform of all that follows, or of cycles first .. last of every layer where first <= last. Return errno.
+__attribute__((visibility("default"))) int pg_wave(void* handle, const char* path, int64_t first, int64_t last) {
 #ifdef PG_TRACE
     Bench* bench = static_cast<Bench*>(handle);
     bench->context->traceEverOn(true);
-    bench->wave.reset(new VerilatedVcdC);
+    bench->windowed = first <= last;
+    bench->first = first;
+    bench->last = last;
+    bench->wave.reset(new VerilatedVcdC{&bench->file});
     bench->top->trace(bench->wave.get(), 99);
     bench->wave->open(path);
-    return bench->wave->isOpen();
+    return bench->file.error;
 #else
-    (void)handle, (void)path;
+    (void)handle, (void)path, (void)first, (void)last;
+    return ENOTSUP;
+#endif
+}
+
+// Return the errno of a waveform file that could not be written, else 0; `close` ends the file.
+__attribute__((visibility("default"))) int pg_wave_error(void* handle, int close) {
+#ifdef PG_TRACE
+    Bench* bench = static_cast<Bench*>(handle);
+    if (close && bench->wave) {
+        bench->wave->close();
+        bench->wave.reset();
+    }
+    return bench->file.error;
+#else
+    (void)handle, (void)close;
     return 0;
 #endif
 }
@@ -179,6 +232,9 @@ __attribute__((visibility("default"))) void pg_post_load(void* handle, int64_t c
     Vtestbench& top = *bench->top;
     top.reset = 1;
     top.post_reset = 1;
+#ifdef PG_TRACE
+    bench->running = false;
+#endif
     tick(*bench);
     top.post_reset = 0;
     top.host_write = 1;
@@ -222,9 +278,16 @@ __attribute__((visibility("default"))) void pg_post_read(
 __attribute__((visibility("default"))) void pg_reset(void* handle) {
     Bench* bench = static_cast<Bench*>(handle);
     bench->top->reset = 1;
+#ifdef PG_TRACE
+    bench->running = false;
+#endif
     tick(*bench);
     bench->top->reset = 0;
+    bench->top->cycle = bench->cycle = 0;
     bench->top->eval();
+#ifdef PG_TRACE
+    bench->running = true;
+#endif
     for (auto& stream : bench->streams) stream.clear();
     for (auto& count : bench->counts) count = 0;
     for (auto& count : bench->array_causes) count = 0;

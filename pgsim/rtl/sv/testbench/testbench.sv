@@ -6,6 +6,7 @@ module testbench
 (
     input  logic               clk,
     input  logic               reset,
+    input  logic        [31:0] cycle,                  // of the layer, for whoever reads a waveform
     output logic               finished,
     output logic        [31:0] array_status,           // cause, and the events of the cycle as bits from 8 on
     output logic        [31:0] started_tile,

@@ -145,7 +145,7 @@ def fit(measured: dict[str, Any], value: Callable[[dict[str, Any]], float], unit
 
 def actions(measured: dict[str, Any]) -> list[Figure]:
     """Return the energies of what is not a lane; what registers and FIFOs cost without work is taken off."""
-    names = {"adder": "add", "multiplier": "multiply", "comparator": "compare"}
+    names = {"adder": "add", "multiplier": "multiply", "comparator": "compare", "multiplexer": "select"}
     figures: dict[str, list[Figure]] = {
         name: [] for name in (*names.values(), "register_write", "fifo_push", "fifo_pop")
     }
@@ -171,8 +171,6 @@ def areas(measured: dict[str, Any]) -> list[Figure]:
     """Return the areas of what is not a lane; a FIFO's by the bits that it stores."""
     figures = []
     for unit in measured["units"]:
-        if unit["unit"] == "multiplexer":
-            continue
         bits = unit["bits"] * unit.get("depth", 1)
         how = f"{unit['bits']} bits x {unit['depth']} entries, clock gated" if "depth" in unit else ""
         names = {"component": unit["unit"], "bits": bits}

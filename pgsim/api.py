@@ -87,7 +87,9 @@ def simulate(
     """Return what every layer of `trace` takes on `accelerator`: cycles by cause, action counts, energy, an audit.
 
     All images of the trace are run, one batch after the other; cycles and pJ are those of all of them. `prices` None
-    takes the energy table that the accelerator names. `engine="clocked"` simulates every cycle in Python: the same
+    takes the energy table that the accelerator names, and those beside it for the result's `beside`.
+
+    `engine="clocked"` simulates every cycle in Python: the same
     counts, for small layers. `verify` compares every output and mask bit with the recorded ones. `progress` is called
     with (layer name, MACs done, MACs in all).
 
@@ -96,13 +98,15 @@ def simulate(
     a path or name (load it first).
     """
     from pgsim.hw.accelerator import Accelerator
+    from pgsim.io.energy import load_prices_beside
     from pgsim.model.simulate import Engine, simulate
     from pgsim.workload.trace import Trace
 
     _check_type("trace", trace, Trace, "load_trace")
     _check_type("accelerator", accelerator, Accelerator, "load_accelerator")
+    beside = load_prices_beside(accelerator) if prices is None else ()
     table = load_prices(accelerator) if prices is None else prices
-    return simulate(trace, accelerator, table, engine=Engine(engine), verify=verify, progress=progress)
+    return simulate(trace, accelerator, table, beside=beside, engine=Engine(engine), verify=verify, progress=progress)
 
 
 def verify(

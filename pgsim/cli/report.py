@@ -19,6 +19,13 @@ SHA = 12  # digits of a digest; files have all 64
 TOTALS = {"network": "all layers", "gated": "gated", "not_gated": "not gated"}
 ENERGY_UNITS = ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))  # of pJ
 KIB = 8 * 1024  # bits
+PARTS = {
+    "arrays": ("array", "update_array"),
+    "SRAM": ("activation", "activation_lsb", "weight", "output"),
+    "other\nlogic": (),
+    "off\nchip": ("off_chip",),
+}
+"""Column -> components whose dynamic energy it adds up; other logic takes those that no column names."""
 SHORT = {
     "activation": "act.",
     "activation_lsb": "act.\nLSB",
@@ -59,7 +66,25 @@ def summary(result: RunResult, details: bool = True) -> str:
         f"area {area / 1e6:.3f} mm2 ({parts}), {result.multiplier_bits:,} multiplier bits",
     ]
     text = _network(table) + "\n\n" + "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lines)
+    if result.beside:
+        text += f"\n\n{_by_energy_table([result, *result.beside])}"
     return f"{text}\n\n{assumptions(result)}\n\n{provenance(result)}" if details else text
+
+
+def _by_energy_table(priced: Sequence[RunResult]) -> str:
+    """Return a table of the same counts at the prices of several energy tables, ratios to the first."""
+    lines, whole = [], priced[0].totals().energy.total_pj
+    for one in priced:
+        energy, area = one.totals().energy, sum(one.area_um2.values())
+        parts = dict.fromkeys(PARTS, 0.0)
+        for component, value in energy.dynamic_pj.items():
+            parts[next((part for part, members in PARTS.items() if component in members), "other\nlogic")] += value
+        amounts = [energy.total_pj, *parts.values(), sum(energy.leakage_pj.values())]
+        figures = [f"{amount * 1e-6 / one.images:,.2f}" for amount in amounts]
+        ratio = f"{energy.total_pj / whole:.3f}"
+        lines.append((plain(one.provenance.energy_table), figures[0], ratio, *figures[1:], f"{area / 1e6:.3f}"))
+    header = ("energy table", "uJ an\nimage", "ratio", *PARTS, "leakage", "mm2")
+    return f"The same counts at other prices, uJ an image\n{aligned(header, lines, header[:1])}"
 
 
 def assumptions(result: RunResult) -> str:
@@ -94,7 +119,18 @@ def provenance(result: RunResult) -> str:
 
 
 def comparison(results: Sequence[RunResult]) -> str:
-    """Return a table of several accelerators on one trace, ratios to the first."""
+    """Return a table of several accelerators on one trace, ratios to the first; again at the prices of each energy
+    table that stands beside the first's own for all of them."""
+    parts = [_comparison(results)]
+    names = [one.provenance.energy_table for one in results[0].beside]
+    for name in names:
+        priced = [one for result in results for one in result.beside if one.provenance.energy_table == name]
+        if len(priced) == len(results):
+            parts.append(_comparison(priced))
+    return "\n\n".join(parts)
+
+
+def _comparison(results: Sequence[RunResult]) -> str:
     header = (
         "accelerator", "organisation", "MHz", "cycles", "us an\nimage", "speedup", "gated\nspeedup", "uJ an\nimage",
         "energy\nratio", "EDP\nratio", "multiplier\nbits", "speedup\n/ bits", "mm2", "speedup\n/ area",
@@ -123,7 +159,9 @@ def comparison(results: Sequence[RunResult]) -> str:
             )
         )
     title = f"Comparison, ratios to {plain(first.provenance.accelerator)}; gated speedup: of the gated layers alone"
-    return f"{title}\n{aligned(header, lines, header[:2])}"
+    tables = sorted({one.provenance.energy_table for one in results})
+    title += f"; energy table {', '.join(map(plain, tables))}"
+    return f"{fill(title, WIDTH, subsequent_indent='  ')}\n{aligned(header, lines, header[:2])}"
 
 
 def plain(text: str) -> str:

@@ -70,19 +70,25 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args.output)
     show = args.show or ("layers" if len(args.hw) == 1 else "totals")
     results = _simulate_all(args)
+    priced = [one for result in results for one in (result, *result.beside)]
     for path in args.output:
-        write_results(path, results)
+        write_results(path, priced)
     if show != "nothing":
         for result in results:
             tables = [layer_tables(result)] if show == "layers" else []
             details = show == "layers" or len(results) == 1
-            print("\n\n".join([title(result), *tables, summary(result, details), audit_lines(result)]), end="\n\n")
+            audits = [audit_lines(one) for one in (result, *result.beside) if one is result or not _holds(one)]
+            print("\n\n".join([title(result), *tables, summary(result, details), *audits]), end="\n\n")
         if len(results) > 1:
             print(comparison(results))
-    failed = [result for result in results if not all(check.holds for check in result.audit)]
+    failed = [one for one in priced if not _holds(one)]
     if failed and show == "nothing":
         print("\n".join(map(audit_lines, failed)), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _holds(result: RunResult) -> bool:
+    return all(check.holds for check in result.audit)
 
 
 def _check_places(args: argparse.Namespace) -> None:
@@ -112,7 +118,7 @@ def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
     from pgsim.cli.hardware_file import naming_file
     from pgsim.cli.progress import amounts
     from pgsim.errors import MismatchError, OverflowDetected
-    from pgsim.io.energy import load_prices
+    from pgsim.io.energy import load_prices, load_prices_beside
     from pgsim.io.hardware import load_accelerator
     from pgsim.io.strict import show_path
     from pgsim.io.trace import load_trace
@@ -121,13 +127,13 @@ def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
     tables = []
     for name, accelerator in zip(args.hw, accelerators, strict=True):
         with naming_file(name, accelerator):
-            tables.append(load_prices(accelerator))
+            tables.append((load_prices(accelerator), load_prices_beside(accelerator)))
     trace = load_trace(args.file, max_bytes=args.max_bytes)
     from pgsim.model.simulate import Engine, simulate  # numba: after the quick refusals
 
     results = []
     with _timeline(args.timeline, trace) as timeline:
-        for name, accelerator, table in zip(args.hw, accelerators, tables, strict=True):
+        for name, accelerator, (table, beside) in zip(args.hw, accelerators, tables, strict=True):
             observe = timeline.begin(accelerator) if timeline else None
             with amounts(accelerator.name) as progress, naming_file(name, accelerator):
                 try:
@@ -135,6 +141,7 @@ def _simulate_all(args: argparse.Namespace) -> list[RunResult]:
                         trace,
                         accelerator,
                         table,
+                        beside=beside,
                         engine=Engine(args.engine),
                         verify=not args.no_verify,
                         progress=progress,

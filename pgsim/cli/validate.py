@@ -35,12 +35,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _validate_hardware(path_or_name: str) -> int:
     from pgsim.cli.hardware_file import naming_file
-    from pgsim.io.energy import load_prices
+    from pgsim.io.energy import load_prices, load_prices_beside
     from pgsim.io.hardware import load_accelerator
     from pgsim.io.strict import show_path
 
     accelerator = load_accelerator(path_or_name)
     with naming_file(path_or_name, accelerator):
-        prices = load_prices(accelerator)
-    print(f"{show_path(path_or_name)}: valid ({accelerator.organisation.value}, energy table {prices.name})")
+        prices = [load_prices(accelerator), *load_prices_beside(accelerator)]
+    tables = f"energy table{'s' * (len(prices) > 1)} {', '.join(table.name for table in prices)}"
+    print(f"{show_path(path_or_name)}: valid ({accelerator.organisation.value}, {tables})")
     return 0

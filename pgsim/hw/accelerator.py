@@ -189,6 +189,7 @@ class Accelerator:
     cooperative: bool  # decoupled: layers that are not gated run on both arrays
     depthwise: DepthwisePort
     clock_gating: bool  # idle lanes' registers are not clocked
+    energy_tables_beside: tuple[str, ...] = ()  # the same counts priced again, for a second opinion
     assumed: tuple[str, ...] = ()
     description: str = ""
 
@@ -216,7 +217,7 @@ class Accelerator:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of everything that affects results: all but name, description and what is assumed.
+        """Hex digest of everything that affects results: all but name, description, second prices, what is assumed.
 
         An energy table counts by its file name here; its contents have a digest of their own.
         """
@@ -226,7 +227,7 @@ class Accelerator:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-_WORDS = ("name", "description", "assumed")
+_WORDS = ("name", "description", "assumed", "energy_tables_beside")
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,7 @@ class Action(Enum):
     REGISTER_WRITE = "register_write"
     FIFO_PUSH = "fifo_push"
     FIFO_POP = "fifo_pop"
+    SELECT = "select"  # a bit through a two-input multiplexer; a table may leave it to mux_pj
 
 
 class Component(Enum):
@@ -46,6 +47,7 @@ class Component(Enum):
     COMPARATOR = "comparator"
     REGISTER = "register"
     FIFO = "fifo"
+    MULTIPLEXER = "multiplexer"  # of two inputs; a table may leave it to mux_area_um2
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,13 @@ class EnergyTable:
 
     def action_pj(self, action: Action | str, bits: int) -> Price:
         """Return what one action on a word of `bits` costs. Raises InputError for an unknown action."""
-        return self.actions[_member(Action, action, "action")].at(bits)
+        wanted = _member(Action, action, "action")
+        return self.mux_pj().times(bits) if wanted not in self.actions else self.actions[wanted].at(bits)
 
     def area_um2(self, component: Component | str, bits: int) -> Price:
         """Return the area of a component of `bits`. Raises InputError for an unknown component."""
-        return self.areas[_member(Component, component, "component")].at(bits)
+        wanted = _member(Component, component, "component")
+        return self.mux_area_um2().times(bits) if wanted not in self.areas else self.areas[wanted].at(bits)
 
     def accumulator_area_um2(self, psum_bits: int) -> Price:
         """Return the area of an accumulator outside the lanes: an adder and a register of psum_bits."""
@@ -141,19 +145,26 @@ class EnergyTable:
         return self.area_um2(Component.FIFO, entry_bits * depth)
 
     def mux_area_um2(self) -> Price:
-        """Return the area of a two-input multiplexer of one bit, assumed.
+        """Return the area of a two-input multiplexer of one bit.
 
-        It is what a bit of a FIFO takes beside its register, as the read multiplexer of a FIFO has one of these a bit
-        stored; the register's area where the table's FIFO takes no more than that.
+        Without a row it is assumed: what a bit of a FIFO takes beside its register, as the read multiplexer of a FIFO
+        has one of these a bit stored; the register's area where the table's FIFO takes no more than that.
         """
+        if Component.MULTIPLEXER in self.areas:
+            return self.area_um2(Component.MULTIPLEXER, 1)
         fifo, register = self.area_um2(Component.FIFO, 1), self.area_um2(Component.REGISTER, 1)
         more = fifo.value - register.value
         value, what = (more, "a FIFO's bit less its register") if more > 0 else (register.value, "a register's bit")
         return replace(fifo.plus(register).times(1, f"multiplexer of two inputs: {what}", assumed=True), value=value)
 
     def mux_pj(self) -> Price:
-        """Return what one bit through a two-input multiplexer costs, assumed: a bit of a FIFO's pop, which passes all
-        levels of its read multiplexer; so this is an upper bound."""
+        """Return what one bit through a two-input multiplexer costs.
+
+        Without a row it is assumed: a bit of a FIFO's pop, which passes all levels of its read multiplexer; so that is
+        an upper bound.
+        """
+        if Action.SELECT in self.actions:
+            return self.action_pj(Action.SELECT, 1)
         pop = self.action_pj(Action.FIFO_POP, 1)
         return pop.times(1, "multiplexer of two inputs: a bit of a FIFO's pop", assumed=True)
 

@@ -22,6 +22,7 @@ WHAT = "energy table"
 FOLDER = "energy"
 
 _GROWTH = {Action.MULTIPLY: 2.0}  # of a price beyond its rows; all other actions and areas grow per bit
+_OPTIONAL = (Action.SELECT, Component.MULTIPLEXER)
 _AREA_GROWTH = {Component.MULTIPLIER: 2.0}
 
 
@@ -69,11 +70,26 @@ def load_prices(accelerator: Accelerator) -> EnergyTable:
         if have != want:
             problem = f"{key} must be that of energy table {table.name}, {want} {unit}, not {have} {unit}"
             raise InputError(f"{accelerator.name}: {problem}")
+    _check_dram(accelerator, table)
+    return table
+
+
+def load_prices_beside(accelerator: Accelerator) -> tuple[EnergyTable, ...]:
+    """Return the energy tables that `accelerator` names beside its own, of any node and voltage.
+
+    Raises InputError where the DRAM kind is none of a table's kinds.
+    """
+    tables = tuple(load_energy_table(name) for name in accelerator.energy_tables_beside)
+    for table in tables:
+        _check_dram(accelerator, table)
+    return tables
+
+
+def _check_dram(accelerator: Accelerator, table: EnergyTable) -> None:
     try:
         table.dram_pj_per_bit(accelerator.memory.off_chip.kind)
     except InputError as error:
         raise InputError(f"{accelerator.name}: {error}") from error
-    return table
 
 
 _K = TypeVar("_K")
@@ -141,11 +157,13 @@ class _Rows:
         return result
 
     def curves(self, path: KeyPath, name: str, members: Any, growth: Mapping[Any, float]) -> dict[Any, Curve]:
-        """Return a curve for every member of the enum; one without a row is refused."""
+        """Return a curve for every member of the enum; one without a row is refused, but for multiplexers'."""
         priced = self.prices(path, lambda row: (row[name], row["bits"]))
         result = {}
         for member in members:
             points = {bits: price for (of, bits), price in priced.items() if of is member}
+            if not points and member in _OPTIONAL:
+                continue
             if not points:
                 self.refuse(path, f"must price {member.value}, which no row does")
             result[member] = Curve(tuple(sorted(points.items())), growth.get(member, 1.0))
@@ -185,7 +203,10 @@ def table_rows(table: EnergyTable) -> list[tuple[str, Price]]:
     curves += [("sram read", table.sram_read), ("sram write", table.sram_write)]
     curves += [("sram leakage", table.sram_leakage), ("sram area", table.sram_area)]
     rows += [(f"{name} {bits} bit", price) for name, curve in curves for bits, price in curve.points]
-    rows += [("multiplexer 2 to 1 bit", table.mux_pj()), ("multiplexer 2 to 1 bit area", table.mux_area_um2())]
+    if Action.SELECT not in table.actions:
+        rows.append(("select 1 bit", table.mux_pj()))
+    if Component.MULTIPLEXER not in table.areas:
+        rows.append(("multiplexer area 1 bit", table.mux_area_um2()))
     return rows + [(f"dram {kind}", price) for kind, price in table.dram.items()]
 
 

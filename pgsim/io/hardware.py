@@ -16,6 +16,7 @@ from pgsim.hw.check import DECOUPLED_ONLY, FieldError
 from pgsim.io.hardware_keys import FORMAT_KEY, FORMAT_VERSION, HARDWARE
 from pgsim.io.keys import check_version, key_path, read_mapping
 from pgsim.io.shipped import find_config, shipped_names
+from pgsim.io.strict import show
 from pgsim.io.yaml_file import KeyPath, read_yaml
 
 WHAT = "hardware file"
@@ -61,6 +62,10 @@ def shipped_accelerators() -> list[str]:
 
 def _accelerator(values: dict[str, Any], path: Path) -> Accelerator:
     technology, memory, update = values["technology"], values["memory"], values["update_array"]
+    tables = [technology["energy_table"], *technology["beside"]]
+    for name in technology["beside"]:
+        if tables.count(name) > 1:
+            raise FieldError("technology.beside", f"must name other energy tables, each once, not {show(name)} again")
     return Accelerator(
         name=values["name"],
         organisation=values["organisation"],
@@ -69,6 +74,7 @@ def _accelerator(values: dict[str, Any], path: Path) -> Accelerator:
         node_nm=technology["node"],
         voltage_v=technology["voltage"],
         energy_table=_energy_table(technology["energy_table"], path),
+        energy_tables_beside=tuple(_energy_table(name, path) for name in technology["beside"]),
         array=PeArray(**values["array"]),
         update=UpdateArray(**update) if update else None,
         memory=Memory(
@@ -121,6 +127,7 @@ def file_values(accelerator: Accelerator) -> dict[str, Any]:
             "node": accelerator.node_nm,
             "voltage": accelerator.voltage_v,
             "energy_table": accelerator.energy_table,
+            "beside": accelerator.energy_tables_beside,
         },
         "array": vars(array),
         "update_array": vars(update) if update else None,

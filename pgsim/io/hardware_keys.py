@@ -49,6 +49,9 @@ TECHNOLOGY = Mapping(
             "supply voltage, as in 1.0 V; that of the energy table",
         ),
         Key("energy_table", Text(), "a shipped energy table (45nm) or the path of one, from this file's folder"),
+        Key(
+            "beside", Texts(), "more energy tables, of any node, by which the same counts are priced again", default=()
+        ),
     )
 )
 

@@ -8,7 +8,7 @@ Each layer is fed its recorded activations, so that every accelerator is held to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import reduce
@@ -65,6 +65,7 @@ def simulate(
     accelerator: Accelerator,
     prices: EnergyTable,
     *,
+    beside: Sequence[EnergyTable] = (),
     engine: Engine = Engine.FAST,
     verify: bool = True,
     progress: Progress | None = None,
@@ -73,7 +74,9 @@ def simulate(
     """Run every layer of `trace` through `accelerator` and return what it took.
 
     `verify` compares every output and mask bit with the recorded ones and raises MismatchError at the first
-    difference. `progress` is called with (layer name, MACs done, MACs in all) after each batch of a layer, `observe`
+    difference. The result's `beside` has the same counts at the prices of the tables `beside`.
+
+    `progress` is called with (layer name, MACs done, MACs in all) after each batch of a layer, `observe`
     with (layer index, first image of the batch, job, timing). Raises InputError where a buffer is too small for any
     tile, OverflowDetected where an accumulator overflows and the accelerator says that this is an error.
     """
@@ -81,7 +84,7 @@ def simulate(
     machine = _Machine(accelerator, widths, prices, area(accelerator, widths, prices))
     placements = place(trace, accelerator, widths, accelerator.array.psum_bits)
     all_macs, done_macs = trace.images * sum(layer.geometry.macs for layer in trace.layers), 0
-    rows: list[LayerResult] = []
+    counted: list[tuple[LayerShape, LayerCounts]] = []
     facts: list[LayerFacts] = []
     for index, layer in enumerate(trace.layers):
         work = _compute(layer, trace.tensors(index), machine, placements[index], verify)
@@ -108,9 +111,26 @@ def simulate(
             if progress is not None:
                 progress(layer.name, done_macs, all_macs)
         assert schedule is not None
-        shape, total = _shape(index, layer, machine, schedule, work.placement), reduce(add, parts)
-        rows.append(LayerResult(shape, total, energy(total.actions, total.cycles, accelerator, prices, machine.areas)))
+        counted.append((_shape(index, layer, machine, schedule, work.placement), reduce(add, parts)))
         facts.append(reduce(add, known))
+    second = [_Machine(accelerator, widths, table, area(accelerator, widths, table)) for table in beside]
+    result, *others = (_price(trace, one, placements, counted, facts) for one in (machine, *second))
+    return replace(result, beside=tuple(others))
+
+
+def _price(
+    trace: Trace,
+    machine: _Machine,
+    placements: list[Placement],
+    counted: Sequence[tuple[LayerShape, LayerCounts]],
+    facts: list[LayerFacts],
+) -> RunResult:
+    """Return the counts of all layers at the prices of one table."""
+    accelerator, prices = machine.accelerator, machine.prices
+    rows = [
+        LayerResult(shape, counts, energy(counts.actions, counts.cycles, accelerator, prices, machine.areas))
+        for shape, counts in counted
+    ]
     result = RunResult(
         provenance=Provenance(
             version=__version__,
@@ -124,7 +144,7 @@ def simulate(
         organisation=accelerator.organisation.value,
         images=trace.images,
         clock_mhz=accelerator.clock_mhz,
-        multiplier_bits=multiplier_bits(accelerator, widths),
+        multiplier_bits=multiplier_bits(accelerator, machine.widths),
         area_um2={name: price.value for name, price in machine.areas.items()},
         layers=tuple(rows),
         audit=(),

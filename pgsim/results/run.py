@@ -70,6 +70,7 @@ class RunResult:
     layers: tuple[LayerResult, ...]
     audit: tuple[Check, ...]
     assumed: tuple[str, ...]
+    beside: tuple[RunResult, ...] = ()  # the same counts at the prices of other energy tables
 
     def totals(self, gated: bool | None = None) -> Totals:
         """Add up all layers, or only those that are (not) gated."""

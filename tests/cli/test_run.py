@@ -19,6 +19,7 @@ import pgsim.model.simulate
 from pgsim.cli.main import main
 from pgsim.cli.report import audit_lines, comparison, layer_tables, plain, shorten, summary, title
 from pgsim.io.hardware import load_accelerator
+from pgsim.io.shipped import shipped_folder
 from pgsim.io.trace import load_trace, write_trace
 from pgsim.results.run import Check, RunResult
 from pgsim.workload.trace import InMemory, Trace
@@ -31,6 +32,11 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("traces") / "small.npz"
     write_trace(path, build_trace())
     return str(path)
+
+
+def pgsim_hw(name: str) -> str:
+    """The text of a shipped hardware file."""
+    return (shipped_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def run_quietly(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -52,6 +58,51 @@ def test_a_run_prints_every_table_and_that_its_audit_holds(trace: str, capsys: p
         f"\npgsim {pgsim.__version__}, trace {load_trace(trace).sha256[:12]}, predictivenet {sha}, energy table" in out
     )
     assert "\naudit: 60 checks hold (" in out
+
+
+def test_a_run_prints_its_energy_by_every_table_that_the_file_names(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run_quietly(capsys, "--hw", "predictivenet", "-o", str(tmp_path / "out.csv"), trace)
+    (part,) = (part for part in out.split("\n\n") if part.startswith("The same counts at other prices"))
+    shown = {line.split()[0]: line.split()[1:] for line in part.splitlines() if line.startswith("45nm")}
+    assert list(shown) == ["45nm_low_leakage", "45nm_calibrated_codes"]
+    with open(tmp_path / "out.csv", newline="") as stream:
+        network = {row["energy_table"]: row for row in csv.DictReader(stream) if row["row"] == "network"}
+    assert list(network) == list(shown)
+    energies = [float(row["energy_per_image_pj"]) * 1e-6 for row in network.values()]
+    for (energy, ratio, *parts, area), row, whole in zip(shown.values(), network.values(), energies, strict=True):
+        assert float(energy) == pytest.approx(whole, abs=0.0051)
+        assert float(ratio) == pytest.approx(whole / energies[0], abs=0.00051)
+        assert sum(map(float, parts)) == pytest.approx(whole, abs=0.0251)  # five parts, each rounded
+        assert float(area) == pytest.approx(float(row["area_um2"]) * 1e-6, abs=0.00051)
+    assert len({row["cycles"] for row in network.values()}) == 1
+
+
+def test_a_comparison_is_made_by_every_table_that_all_files_name(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = run_quietly(capsys, "--hw", "predictivenet", "--hw", "dense_int8", trace).split("\n\n")
+    tables = [part.splitlines()[0].split("energy table ")[1] for part in both if part.startswith("Comparison")]
+    assert tables == ["45nm_low_leakage", "45nm_calibrated_codes"]
+    alone = tmp_path / "alone.yaml"
+    text = pgsim_hw("dense_int8")
+    alone.write_text("\n".join(line for line in text.splitlines() if "beside:" not in line))
+    one = run_quietly(capsys, "--hw", "predictivenet", "--hw", str(alone), trace)
+    assert one.count("Comparison, ") == 1
+
+
+def test_an_audit_that_fails_at_other_prices_is_printed_and_fails_the_run(
+    trace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit = pgsim.model.simulate._audit
+
+    def wrong(trace: Any, machine: Any, result: RunResult, facts: Any) -> tuple[Check, ...]:
+        checks = audit(trace, machine, result, facts)
+        return checks if machine.prices.name == "45nm_low_leakage" else (*checks, Check("one is two", 1, 2))
+
+    monkeypatch.setattr(pgsim.model.simulate, "_audit", wrong)
+    assert "one is two: must be 1, not 2" in run_quietly(capsys, "--hw", "predictivenet", trace, code=1)
 
 
 @pytest.mark.parametrize("name", ["predictivenet_cooperative", "gated_fused", "fracbnn_two_pass", "dense_int16"])
@@ -98,7 +149,7 @@ def test_several_machines_are_compared_to_the_first(trace: str, capsys: pytest.C
     out = run_quietly(capsys, "--hw", "dense_int8", "--hw", "predictivenet", "--hw", "dense_uniform", trace)
     assert "\nWork" not in out
     assert out.count("\naudit: ") == 3
-    table = out[out.index("Comparison, ratios to dense_int8") :].splitlines()
+    table = out[out.index("Comparison, ratios to dense_int8") :].split("\n\n")[0].splitlines()
     rows = [line.split() for line in table[3:]]
     assert [row[0] for row in rows] == ["dense_int8", "predictivenet", "dense_uniform"]
     assert rows[0][5:7] == ["1.000", "1.000"]

@@ -315,5 +315,5 @@ def test_an_array_that_is_not_readable_ends_verify_with_one_line(
 def test_info_and_validate_take_a_shipped_hardware_file_by_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = pgsim(capsys, "info", name)
     assert (code, out.splitlines()[0].split()) == (0, ["name", "predictivenet"])
-    expected = f"{name}: valid (decoupled, energy table 45nm_low_leakage)\n"
+    expected = f"{name}: valid (decoupled, energy tables 45nm_low_leakage, 45nm_calibrated_codes)\n"
     assert pgsim(capsys, "validate", name) == (0, expected, "")

@@ -168,6 +168,17 @@ def test_a_multiplexer_is_what_a_fifo_has_beside_its_registers(table: EnergyTabl
     assert "ISCA 2014" in area.source
 
 
+def test_a_multiplexer_with_rows_takes_them_and_without_is_reached_by_name_too(table: EnergyTable) -> None:
+    assert table.action_pj("select", 3).value == close(3 * 0.009)
+    assert table.area_um2("multiplexer", 3).value == close(3 * 5.98 * 0.3)
+    row = Curve(((24, Price(0.48, "pJ", "measured")),), 1.0)
+    measured = replace(table, actions={**table.actions, Action.SELECT: row})
+    assert (measured.mux_pj().value, measured.mux_pj().source) == (close(0.02), "measured")
+    row = Curve(((24, Price(48, "um2", "measured")),), 1.0)
+    measured = replace(table, areas={**table.areas, Component.MULTIPLEXER: row})
+    assert (measured.mux_area_um2().value, measured.mux_area_um2().source) == (close(2.0), "measured")
+
+
 def test_a_multiplexer_of_a_table_whose_fifos_are_bare_takes_a_register(table: EnergyTable) -> None:
     bare = replace(table, areas={**table.areas, Component.FIFO: table.areas[Component.REGISTER]})
     assert bare.mux_area_um2().value == close(5.98)
@@ -248,10 +259,10 @@ def test_unknown_names_are_refused_with_the_known_ones(table: EnergyTable) -> No
         return str(caught.value)
 
     assert message(lambda: table.action_pj("divide", 8)) == (
-        "the action must be one of add, multiply, compare, register_write, fifo_push, fifo_pop, not 'divide'"
+        "the action must be one of add, multiply, compare, register_write, fifo_push, fifo_pop, select, not 'divide'"
     )
     assert message(lambda: table.area_um2("divider", 8)) == (
-        "the component must be one of adder, multiplier, comparator, register, fifo, not 'divider'"
+        "the component must be one of adder, multiplier, comparator, register, fifo, multiplexer, not 'divider'"
     )
     assert message(lambda: table.dram_pj_per_bit("ddr9")) == (
         "memory.off_chip.kind must be a DRAM kind of energy table 45nm "

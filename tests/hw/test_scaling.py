@@ -57,8 +57,9 @@ def test_a_scaled_table_is_the_45_nm_one_times_its_factors(
     ratios += [table.sram_write_pj_per_bit(5000).value / base.sram_write_pj_per_bit(5000).value]
     ratios += [table.mac_energy_pj(7, 7, Stimulus.DENSE).value / base.mac_energy_pj(7, 7, Stimulus.DENSE).value]
     assert ratios == pytest.approx([energy] * len(ratios), rel=1e-4)
+    rows_of_area = [part for part in Component if part is not Component.MULTIPLEXER]  # the difference of two rows
     areas = [table.lane_area[lane].value / price.value for lane, price in base.lane_area.items()]
-    areas += [table.area_um2(part, 24).value / base.area_um2(part, 24).value for part in Component]
+    areas += [table.area_um2(part, 24).value / base.area_um2(part, 24).value for part in rows_of_area]
     areas += [table.sram_area_um2(5000).value / base.sram_area_um2(5000).value]
     assert areas == pytest.approx([area] * len(areas), rel=1e-4)
     leaks = table.sram_leakage_mw(5000).value / base.sram_leakage_mw(5000).value

@@ -8,7 +8,7 @@ import pytest
 
 from pgsim.errors import InputError
 from pgsim.hw.prices import Stimulus
-from pgsim.io.energy import energy_schema, load_energy_table, load_prices, table_rows
+from pgsim.io.energy import energy_schema, load_energy_table, load_prices, load_prices_beside, table_rows
 from pgsim.io.hardware import load_accelerator
 from pgsim.io.shipped import shipped_folder, shipped_names
 from pgsim.io.yaml_file import read_yaml
@@ -68,13 +68,13 @@ REFUSED = {
     "unknown action": (
         "action: add",
         "action: divide",
-        "bad.yaml:25: actions[0].action must be add, multiply, compare, register_write, fifo_push or fifo_pop, "
+        "bad.yaml:25: actions[0].action must be add, multiply, compare, register_write, fifo_push, fifo_pop or select, "
         "not 'divide'",
     ),
     "misspelt action": (
         "action: register_write",
         "action: register_wrote",
-        "bad.yaml:28: actions[3].action must be add, multiply, compare, register_write, fifo_push or fifo_pop "
+        "bad.yaml:28: actions[3].action must be add, multiply, compare, register_write, fifo_push, fifo_pop or select "
         "(did you mean 'register_write'?), not 'register_wrote'",
     ),
     "unknown stimulus": (
@@ -269,6 +269,15 @@ def test_a_machine_of_another_node_or_voltage_is_refused(change: dict[str, objec
     with pytest.raises(InputError) as caught:
         load_prices(machine)
     assert str(caught.value) == expected
+
+
+def test_tables_beside_may_be_of_any_node_but_must_have_the_dram() -> None:
+    machine = dataclasses.replace(load_accelerator("dense_int8"), energy_tables_beside=("7nm", "sky130_calibrated"))
+    assert [table.node_nm for table in load_prices_beside(machine)] == [7, 130]
+    off_chip = dataclasses.replace(machine.memory.off_chip, kind="ddr9")
+    machine = dataclasses.replace(machine, memory=dataclasses.replace(machine.memory, off_chip=off_chip))
+    with pytest.raises(InputError, match=r"dense_int8: memory\.off_chip\.kind must be a DRAM kind of energy table 7nm"):
+        load_prices_beside(machine)
 
 
 def test_a_machine_with_an_unknown_dram_is_refused_with_the_known_kinds() -> None:

@@ -20,7 +20,7 @@ from pgsim.hw.accelerator import (
     OverflowMode,
 )
 from pgsim.io import shipped
-from pgsim.io.energy import load_prices
+from pgsim.io.energy import load_prices, load_prices_beside
 from pgsim.io.hardware import (
     accelerator_yaml,
     file_values,
@@ -141,6 +141,7 @@ def test_defaults_are_those_that_the_table_names(tmp_path: Path) -> None:
         "description",
         "assumed",
         "gate",
+        "technology.beside",
         "batch",
         "cooperative",
         "depthwise",
@@ -207,12 +208,21 @@ def test_an_energy_table_is_looked_up_beside_the_hardware_file(tmp_path: Path) -
     assert load_prices(machine).name == "mine"
 
 
+def test_tables_beside_are_looked_up_like_the_first(tmp_path: Path) -> None:
+    table = (FOLDER / "energy" / "45nm.yaml").read_text(encoding="utf-8").replace("name: 45nm", "name: mine")
+    (tmp_path / "mine.yaml").write_text(table, encoding="utf-8")
+    machine = load_text(tmp_path, DENSE.replace("table: 45nm", "table: 45nm\n  beside: [mine.yaml, 7nm]"))
+    assert [table.name for table in load_prices_beside(machine)] == ["mine", "7nm"]
+
+
 # The digest
 
 
 def test_the_digest_changes_with_what_affects_results_and_with_nothing_else(tmp_path: Path) -> None:
     machine = load_text(tmp_path, DENSE)
-    words = dataclasses.replace(machine, name="other", description="words", assumed=("all",))
+    words = dataclasses.replace(
+        machine, name="other", description="words", assumed=("all",), energy_tables_beside=("7nm",)
+    )
     assert words.sha256 == machine.sha256
     assert load_text(tmp_path, DENSE.replace("500 MHz", "0.5 GHz")).sha256 == machine.sha256
     changes: list[dict[str, Any]] = [

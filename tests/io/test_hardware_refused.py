@@ -38,6 +38,11 @@ DECOUPLED = DENSE.replace("dense", "decoupled").replace(
 ARRAY_KEYS = "rows, columns, multipliers, act_bits, weight_bits, weight_encoding, psum_bits, overflow"
 
 REFUSED = {
+    "a table beside itself": (
+        "energy_table: 45nm",
+        "energy_table: 45nm\n  beside: [7nm, 45nm]",
+        "bad.yaml:9: technology.beside must name other energy tables, each once, not '45nm' again",
+    ),
     # YAML itself
     "syntax": (
         "rows: 4",

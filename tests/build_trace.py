@@ -106,8 +106,13 @@ class Builder:
         delta: bool = False,
         input_name: str | None = None,
         post: Any = (),
+        thresholds: Any = None,
+        recurrent: bool = False,
     ) -> None:
-        """Add a layer with random weights; `post` is called with the accumulator and returns the steps."""
+        """Add a layer with random weights; `post` is called with the accumulator and returns the steps.
+
+        `thresholds` is called with A_h [N, K, P, Q] and returns [K]; without it half of each channel is updated.
+        """
         shape = (self.images, *geometry.activation_shape)
         if input_name is None:
             activation = self.random.integers(act.min_code, act.max_code, shape, endpoint=True)
@@ -124,7 +129,7 @@ class Builder:
             low_bits = act.bits - pred_bits
             q_h, q_l = planes(activation, act.encoding, low_bits)
             a_h, a_l = dense(q_h, weight, geometry), dense(q_l, weight, geometry)
-            threshold = np.median(a_h, axis=(0, 2, 3)).astype(np.int64)
+            threshold = np.median(a_h, axis=(0, 2, 3)).astype(np.int64) if thresholds is None else thresholds(a_h)
             real = None
             if delta:
                 real = threshold * (act_scale * weight_scale) * 2.0**low_bits * 1.01
@@ -140,9 +145,8 @@ class Builder:
             value = self._after(step, value)
             steps.append(step)
         narrow = weight.astype(np.int16)
-        self.layers.append(
-            Layer(name, geometry, act, weight_format, narrow, act_scale, weight_scale, gate, input_name, tuple(steps))
-        )
+        numbers = (narrow, act_scale, weight_scale, gate, input_name, tuple(steps), recurrent)
+        self.layers.append(Layer(name, geometry, act, weight_format, *numbers))
         self.items.append(LayerTensors(activation.astype(np.int16), output, mask))
 
     def _after(self, step: PostStep, v: Ints) -> Ints:

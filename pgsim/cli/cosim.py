@@ -111,12 +111,17 @@ def run(args: argparse.Namespace) -> int:
     print()
     if network.no_post:
         print(f"what follows the layers is not compared: {network.no_post}")
+    unfit = [f"layer {one.name}: {one.unfit}" for one in found if one.unfit]
+    for line in unfit:
+        print(f"{line}; outputs of this machine are not the recorded ones")
     print(_verdict(found, args.engine))
     if args.network:
         print(_ends(runs, trace))
     wrong = [one for one in found if not one.comparison.equal]
     if wrong and args.window:
         _show_window(network, wrong[0], args)
+    if args.network and unfit and not wrong:
+        raise InputError(f"the network must run to its logits on this machine, not end: {unfit[0]}")
     return 1 if wrong else 0
 
 
@@ -195,11 +200,12 @@ def _by_layer(runs: list[NetworkRun]) -> list[LayerComparison]:
 
 def _ends(runs: list[NetworkRun], trace: Trace) -> str:
     """Say with what the network ended."""
-    if not all(run.equal for run in runs):
+    if not runs[-1].equal or runs[-1].unfit:
         first, last = runs[-1].first, runs[-1].first + runs[-1].images - 1
         return f"layer into layer: ended there, in image {first}" + (f" .. {last}" if last > first else "")
     images = sum(run.images for run in runs)
-    lines = [f"layer into layer: logits of {images} image{'s' * (images > 1)} equal those of the integer inference"]
+    what = "logits" if runs[-1].logits else "outputs and codes"
+    lines = [f"layer into layer: {what} of {images} image{'s' * (images > 1)} equal those of the integer inference"]
     name, last_logits = list(runs[-1].logits.items())[-1] if runs[-1].logits else ("", None)
     if last_logits is not None and last_logits.shape[2:] == (1, 1):
         predicted = [int(one) for run in runs for one in run.logits[name][:, :, 0, 0].argmax(axis=1)]

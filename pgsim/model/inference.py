@@ -140,12 +140,19 @@ class Chain:
             del self._kept[name]
 
     def kept_by(
-        self, index: int, output: NDArray[np.int64], wants: Callable[[str], bool] = lambda name: True
+        self,
+        index: int,
+        output: NDArray[np.int64],
+        wants: Callable[[str], bool] = lambda name: True,
+        *,
+        any_width: bool = False,
     ) -> dict[str, NDArray[np.int64]]:
         """Return what the post steps of layer `index` keep of an accumulator, by name, and keep nothing.
 
-        Codes are left out where `wants` does not want their name. Raises InputError as `follow` does.
+        Codes are left out where `wants` does not want their name. Raises InputError as `follow` does; with `any_width`
+        not for a shortcut that does not fit its bits, unless the layer adds it itself.
         """
+        own = {step.source for step in self.trace.layers[index].post if isinstance(step, AddShortcut)}
         kept: dict[str, NDArray[np.int64]] = {}
         value = output
         for position, step in enumerate(self.trace.layers[index].post):
@@ -156,7 +163,8 @@ class Chain:
                     case AddShortcut():
                         value = post.add_shortcut(value, source, step.stride, step.pad_before, step.pad_after)
                     case SaveShortcut():
-                        post.check_width(value, step.bits, step.signed, step.name)
+                        if not any_width or step.name in own:
+                            post.check_width(value, step.bits, step.signed, step.name)
                         kept[step.name] = value
                     case Requantise():
                         if wants(step.name):

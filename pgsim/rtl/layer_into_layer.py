@@ -28,7 +28,8 @@ from pgsim.workload.trace import Trace
 class NetworkRun:
     """Images first .. first + images - 1, every layer on the codes that the RTL left of the one before.
 
-    `layers` ends early with a layer that differs. `logits` are those that the RTL left, int64 [N, K, P, Q] by name.
+    `layers` ends early with a layer that differs, or whose shortcut does not fit its bits on this machine. `logits` are
+    those that the RTL left, int64 [N, K, P, Q] by name.
     """
 
     first: int
@@ -40,6 +41,11 @@ class NetworkRun:
     def equal(self) -> bool:
         """Whether nothing differs."""
         return all(layer.comparison.equal for layer in self.layers)
+
+    @property
+    def unfit(self) -> str:
+        """Which shortcut does not fit its bits, so that there are no integers to go on with; nothing if all do."""
+        return self.layers[-1].unfit
 
 
 def run_network(
@@ -56,9 +62,9 @@ def run_network(
 
     The RTL reads of the trace the codes of layers without an input name, and boundaries; all else is what its own
     post-processing unit left. It is compared with the integer inference of the machine's arithmetic, and with the
-    recorded codes where that gives the recorded outputs. A run ends with the first layer that differs, and is the last
-    one. `bench`, `wave`, `started` and errors are those of `cosimulate`; raises InputError, too, where no
-    post-processing unit runs what follows the layers.
+    recorded codes where that gives the recorded outputs. A run ends with the first layer that differs, or whose
+    shortcut does not fit its bits, and is the last one. `bench`, `wave`, `started` and errors are those of
+    `cosimulate`; raises InputError, too, where no post-processing unit runs what follows the layers.
     """
     if network.post is None:
         raise InputError(f"no post-processing unit runs what follows these layers: {network.no_post}")
@@ -76,8 +82,9 @@ def run_network(
         for first in range(0, images, together):
             part = some_images(network.trace, first, min(first + together, images))
             found = _run(network, network.post, part, machine, engine, partial(report, total * first // images, total))
-            yield NetworkRun(first, part.images, *found)
-            if not all(layer.comparison.equal for layer in found[0]):
+            run = NetworkRun(first, part.images, *found)
+            yield run
+            if not run.equal or run.unfit:
                 return
 
 
@@ -107,7 +114,7 @@ def _run(
             found.append(compare_batch(network, work, expect, bench, (first, last), engine, tick, at=first, codes=fed))
         layers.append(reduce(add, found))
         logits |= read_logits(bench, plan, layer, part.images)
-        if not layers[-1].comparison.equal:
+        if not layers[-1].comparison.equal or layers[-1].unfit:
             break
         chain.follow(index, work.outputs)
     return tuple(layers), logits

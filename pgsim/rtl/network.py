@@ -32,7 +32,7 @@ from pgsim.rtl.bench import Bench, Unfinished
 from pgsim.rtl.cosim import Comparison, compare_events, cycle_of
 from pgsim.rtl.generate import Capacity
 from pgsim.rtl.image import make_image, needed_capacity
-from pgsim.rtl.post_cosim import compare_kept
+from pgsim.rtl.post_cosim import compare_kept, unfit
 from pgsim.rtl.post_plan import PostPlan, added, keepers, plan_post
 from pgsim.rtl.post_unit import PostUnit
 from pgsim.rtl.waves import Repeat
@@ -50,6 +50,7 @@ class LayerComparison:
     lane_operations: int  # of lanes whose array was at work
     seconds: float  # that the RTL took, loading included
     repeat: Repeat | None = None  # runs the first batch that differs once more
+    unfit: str = ""  # which shortcut does not fit its bits on this machine, if any
 
     def __add__(self, other: LayerComparison) -> LayerComparison:
         return LayerComparison(
@@ -59,6 +60,7 @@ class LayerComparison:
             self.lane_operations + other.lane_operations,
             self.seconds + other.seconds,
             self.repeat or other.repeat,
+            self.unfit or other.unfit,
         )
 
 
@@ -269,13 +271,14 @@ class Expected:
         """Take the layer's integers through its post steps; shortcuts are those of `chain`, all of them put in.
 
         Where the machine's outputs are the recorded ones, its codes must be the recorded codes of the layer that reads
-        them.
+        them. Where they are not, a shortcut may not fit its bits: it is there as it is.
         """
         if network.post is None:
             return Expected({}, {}, {})
         trace, layer = chain.trace, work.layer
-        kept = chain.kept_by(work.index, work.outputs)
-        if np.array_equal(work.outputs, recorded.output):
+        as_recorded = np.array_equal(work.outputs, recorded.output)
+        kept = chain.kept_by(work.index, work.outputs, any_width=not as_recorded)
+        if as_recorded:
             names = {step.name for step in layer.post if isinstance(step, Requantise)}
             for index, reader in enumerate(trace.layers):
                 if reader.input_name in names:
@@ -325,8 +328,10 @@ def compare_batch(
         events = error.events
     seconds = time.perf_counter() - began
     comparison = compare_events(events, job, layer.geometry, timing, outputs)
+    too_wide = ""
     if network.post:
         kept = {name: values[first:last] for name, values in expect.kept.items()}
+        too_wide = unfit(layer, kept)
         comparison += compare_kept(bench, events, network.post, layer, at, kept)
     repeat = None
     if comparison.first is not None:
@@ -337,7 +342,7 @@ def compare_batch(
     operations = int(events.array_causes[ArrayCause.BUSY]) * array.lanes + events.low_part_cycles * array.lanes
     if update is not None:
         operations += int(events.group_causes[GroupCause.BUSY]) * update.lanes * array.multipliers
-    return LayerComparison(work.index, layer.name, comparison, operations, seconds, repeat)
+    return LayerComparison(work.index, layer.name, comparison, operations, seconds, repeat, too_wide)
 
 
 def _clocked(network: Network, work: Work, job: Job, activation: NDArray[np.int16]) -> Timing:

@@ -98,8 +98,7 @@ def plan_post(
 ) -> PostPlan:
     """Plan the unit behind `columns` ports for a network of which `images` images are in memory together.
 
-    `schedules` are the layers' own, of a whole batch. Raises InputError for what no unit does: codes that two gates
-    need in different planes, values past 62 bits.
+    `schedules` are the layers' own, of a whole batch. Raises InputError for what no unit does: values past 62 bits.
     """
     regions, _ = plan_regions(layers, images, boundaries)
     lanes = [lanes_of_segments(s.segment_first_channel, s.segment_columns) for s in schedules]

@@ -109,8 +109,8 @@ def plan_regions(
     """Lay out every tensor that a layer keeps, and each boundary that is a shortcut; return words a memory, too.
 
     A tensor lies densely in C, H, W order, image after image, as early in its memory as is free from the layer that
-    keeps it to the last one that reads it. Codes are split as the gated layers that read them ask; raises InputError
-    where two ask for different splits.
+    keeps it to the last one that reads it. Codes are split as the gated layers that read them ask. Where two ask for
+    different splits the high plane takes whole codes: they go off chip, and are split anew for each as they arrive.
     """
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -141,11 +141,7 @@ def plan_regions(
     placed: dict[str, Region] = {}
     words = dict.fromkeys((Select.SHORTCUTS, Select.HIGH_PLANE, Select.LOGITS), 0)
     for name in sorted((name for name in made if name in first), key=lambda name: first[name]):
-        region, split = made[name], splits.get(name, {0})
-        if len(split) > 1:
-            raise InputError(
-                f"codes {name}: gated layers that read them must agree on update bits, not want {sorted(split)}"
-            )
+        region, split = made[name], splits.get(name, set())
         beside = [o for o in placed if placed[o].memory is region.memory and last[o] >= first[name]]
         taken = sorted((placed[o].base, placed[o].base + images * placed[o].strides[0]) for o in beside)
         base = 0
@@ -153,7 +149,7 @@ def plan_regions(
             if base + images * region.strides[0] <= begin:
                 break
             base = max(base, end)
-        placed[name] = replace(region, base=base, low_bits=next(iter(split)))
+        placed[name] = replace(region, base=base, low_bits=next(iter(split)) if len(split) == 1 else 0)
         words[region.memory] = max(words[region.memory], base + images * region.strides[0])
     return placed, words
 

@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from pgsim.api import load_trace
-from pgsim.errors import InputError
 from pgsim.io.hardware import load_accelerator
 from pgsim.model.inference import infer
 from pgsim.rtl.bench import Bench
@@ -162,17 +161,6 @@ def test_a_fault_planted_between_machine_and_unit_is_found(source: str, text: st
     network, _ = network_on("decoupled")
     with compiled(network, optimise=0, change=change) as bench:
         assert first_difference(network, bench).startswith("stem: ")
-
-
-def test_codes_that_two_gates_split_differently_go_through_no_unit() -> None:
-    trace = build_network()[0]
-    join = trace.layers[2]
-    assert join.gate is not None
-    other = replace(join, name="other", gate=replace(join.gate, pred_bits=1))
-    network = make_network(replace(trace, layers=(*trace.layers[:3], other)), LARGE_BUFFERS, 1)
-    assert network.post is None
-    with pytest.raises(InputError, match=r"no post-processing unit .*: codes narrow\.codes"):
-        next(run_network(network, 1))
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 // The slices of one operand for the PE array: of the one part, or of both parts of gated_fused, which take the upper and
 // the lower bits of a joined slice where a layer is not gated.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module array_slice
   import pgsim_pkg::*;
 #(

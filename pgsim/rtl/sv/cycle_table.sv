@@ -1,4 +1,6 @@
 // The cycles that the PE array spends on each tile, which the mapper knows; a cooperative LSB array decides by them.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module cycle_table
   import pgsim_pkg::*;
 #(

@@ -1,5 +1,7 @@
 // Rules 1 and 2: which segments are done and retired, and what the off-chip channel moves. Two slots hold the segments on
 // the chip, the even and the odd one. The channel is modelled by its time: what it carries is loaded from outside.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module off_chip
   import pgsim_pkg::*;
 #(

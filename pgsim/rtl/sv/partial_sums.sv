@@ -1,4 +1,6 @@
 // Partial sums in the output buffer, where K is split: column by column, in the order in which a segment's pixels drain.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module partial_sums
   import pgsim_pkg::*;
 #(

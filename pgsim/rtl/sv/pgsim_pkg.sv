@@ -1,4 +1,6 @@
 // Types and fixed codes that every module of the machine shares. Rule numbers are those of docs/timing-contract.md.
+// All organisations and overflow modes, also those that only a parameter names.
+// verilator lint_off UNUSEDPARAM
 package pgsim_pkg;
 
   typedef logic [15:0] pos_t;      // a coordinate, a reduction step, a channel

@@ -1,6 +1,8 @@
 // A banked activation memory of words of N operands. The word of N channels of input pixel i lies in bank i mod BANKS.
 // In a depthwise layer with a port for each column, a bank that serves a pixel serves the words of the next columns,
 // whose one operand each is read beside it.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module plane
   import pgsim_pkg::*;
 #(

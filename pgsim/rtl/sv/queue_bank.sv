@@ -1,5 +1,7 @@
 // One bank of the update queue, the FIFO of one column. No more than two segments have entries at a time, so one bit of
 // the segment's number is kept. Up to TAKES entries of one segment leave at its head in a cycle.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module queue_bank
   import pgsim_pkg::*;
 #(

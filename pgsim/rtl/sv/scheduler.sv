@@ -1,5 +1,7 @@
 // Rule 3: free groups of the LSB array choose their work, in the order of their numbers: an item of a shared tile, or
 // entries of one FIFO, round robin from the one after the last served.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module scheduler
   import pgsim_pkg::*;
 #(

@@ -1,5 +1,7 @@
 // The segments of a layer and batch, in order. The off-chip channel looks at the next two that it reads, the array at the
 // next tile's, before and after a cooperative LSB array took one.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module segment_table
   import pgsim_pkg::*;
 #(

@@ -1,5 +1,7 @@
 // The thresholds of a layer, read for a whole channel tile at once. A threshold has one bit more than an accumulator, so
 // that one can lie below or above all sums.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module threshold_table
   import pgsim_pkg::*;
 #(

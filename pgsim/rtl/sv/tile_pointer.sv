@@ -1,4 +1,6 @@
 // Describes the tile that a pointer stands at, and where the pointer stands after it: R pixels on, or at the next segment.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module tile_pointer
   import pgsim_pkg::*;
 #(

@@ -1,6 +1,8 @@
 // Walks a reduction step by step: (r, s, c), c fastest, every step in the passes of its slices. The first pass of a step
 // is done in the cycle in which the last of the step's words has been read. One walker drives the PE array, another the
 // LSB parts of gated_fused, one each group of the LSB array.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module walker
   import pgsim_pkg::*;
 #(

@@ -1,6 +1,8 @@
 // The weight buffer: a row holds the weights of ROW_STEPS steps for every column of a channel tile, column j's part in
 // bank j mod BANKS. Streams (the PE array; in gated_fused each of its two parts, through ports of its own) read whole
 // rows and come first; the groups of the LSB array read one column's part each.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module weight_memory
   import pgsim_pkg::*;
 #(

@@ -57,6 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "0: none (default: 16)",
     )
     parser.add_argument(
+        "--assert",
+        dest="assertions",
+        action="store_true",
+        help="build in the RTL's assertions, of partial sums that fit psum_bits where overflow is an error; slower",
+    )
+    parser.add_argument(
         "--cache",
         metavar="DIR",
         help="folder of compiled machines (default: PGSIM_RTL_CACHE, else pgsim/rtl in the user's cache folder)",
@@ -99,11 +105,15 @@ def run(args: argparse.Namespace) -> int:
         network = make_network(trace, accelerator, args.images)
         try:
             if args.network:
-                runs += run_network(network, args.images, engine=args.engine, wave=wave, cache=cache, started=progress)
+                runs += run_network(
+                    network, args.images, engine=args.engine, wave=wave, assertions=args.assertions, cache=cache,
+                    started=progress,
+                )  # fmt: skip
             else:
                 found += cosimulate(
-                    network, chosen, args.images, engine=args.engine, wave=wave, cache=cache, started=progress
-                )
+                    network, chosen, args.images, engine=args.engine, wave=wave, assertions=args.assertions,
+                    cache=cache, started=progress,
+                )  # fmt: skip
         except OverflowDetected as error:  # the model knows no file
             raise OverflowDetected(f"{show_path(args.file)} on {show_path(args.hw)}: {error}") from error
     found += _by_layer(runs)

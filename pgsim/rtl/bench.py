@@ -70,6 +70,18 @@ class Events:
     array_log: Ints  # [X, 2] cycle, cause, where the cause changes
     words_kept: Ints  # [3] shortcuts, codes and logits that the post-processing unit wrote
     post_fault: bool  # it says that they are not to be trusted
+    assertion_cycle: int | None  # in which an assertion of the RTL failed first, where they are built in
+
+
+def bench_defines(accelerator: Accelerator, post: PostUnit | None) -> dict[str, int]:
+    """Return the macros of test bench and harness for a machine."""
+    update = accelerator.update
+    return {
+        "PG_COLUMNS": accelerator.array.columns,
+        "PG_GROUPS": update.groups if update else 1,
+        "PG_HAS_GROUPS": int(update is not None),
+        "PG_QUEUE_DEPTH": update.queue_depth if update else 0,
+    } | ({"PG_POST": 1} if post else {})
 
 
 class Unfinished(MismatchError):
@@ -91,23 +103,19 @@ class Bench:
         post: PostUnit | None = None,
         *,
         waves: bool = False,
+        assertions: bool = False,
         optimise: int = 2,
         cache: Path | None = None,
         change: Callable[[dict[str, str]], dict[str, str]] | None = None,
     ) -> None:
         """Compile the machine, or take it from the cache; `post` is the unit behind its output ports, if any.
 
-        `change` may rewrite its sources, to plant a fault.
+        `waves` builds in what `wave` needs, `assertions` those of the RTL; both cost speed. `change` may rewrite its
+        sources, to plant a fault.
         """
         texts = sources(accelerator, widths, capacity, post)
         texts = change(texts) if change else texts
-        update = accelerator.update
-        defines = {
-            "PG_COLUMNS": accelerator.array.columns,
-            "PG_GROUPS": update.groups if update else 1,
-            "PG_HAS_GROUPS": int(update is not None),
-            "PG_QUEUE_DEPTH": update.queue_depth if update else 0,
-        } | ({"PG_POST": 1} if post else {})
+        defines = bench_defines(accelerator, post) | {"PGSIM_ASSERT": 1} if assertions else {}
         self.accelerator, self.widths, self.capacity, self.post = accelerator, widths, capacity, post
         self._library = _load(build(texts, defines, waves=waves, optimise=optimise, cache=cache))
         self._handle = ctypes.c_void_p(self._library.pg_new())
@@ -214,6 +222,7 @@ class Bench:
             array_log=streams[_Stream.CAUSES],
             words_kept=counts[8:11],
             post_fault=bool(counts[13]),
+            assertion_cycle=int(counts[15]) if counts[14] else None,
         )
         if done == limit:
             raise Unfinished(f"the RTL must finish the layer, not run on after {limit} cycles", events)

@@ -21,6 +21,7 @@ from pgsim.rtl.generate import write_sources
 
 VERILATE = ["-Wall", "--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"]
 COMPILE = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w"]
+COMPILE += ["-DVL_PRINTF(...)=fprintf(stderr,__VA_ARGS__)"]  # a failed assertion is talk, not data
 RUNTIME = ("verilated", "verilated_dpi", "verilated_threads")
 TRACE_RUNTIME = ("verilated_vcd_c",)
 
@@ -75,12 +76,15 @@ def build(
 ) -> Path:
     """Return the library of a machine with its test bench, built if the cache has it not.
 
-    `texts` are the sources by name, `defines` the macros of test bench and harness. `waves` builds in VCD traces.
+    `texts` are the sources by name, `defines` the macros of test bench and harness; PGSIM_ASSERT among them
+    turns the RTL's assertions on. `waves` builds in VCD traces.
     `optimise` is the compiler's level: 1 builds a small machine in half the time and runs it at half the speed. Raises
     InputError where a tool is missing, RuntimeError with the tool's words where one fails.
     """
     root, cxx = verilator_root(), compiler()
     flags = [*VERILATE, *(["--trace-vcd"] if waves else [])]
+    if "PGSIM_ASSERT" in defines:
+        flags[flags.index("--noassert")] = "--assert"
     try:
         tool = version("verilator")
     except PackageNotFoundError:

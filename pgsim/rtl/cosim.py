@@ -131,7 +131,11 @@ def compare_events(events: Events, job: Job, geometry: Geometry, engine: Timing,
     stray = _stray(events, job, expected.shape)
     if stray is not None:
         return Comparison(events.cycles, 0, 0, 1, 0, stray)
-    return compare(timing_of(events, job), outputs_of(events, job, geometry), engine, expected)
+    found = compare(timing_of(events, job), outputs_of(events, job, geometry), engine, expected)
+    if events.assertion_cycle is None:
+        return found
+    failed = Difference("an assertion of the RTL", events.assertion_cycle, (), "failed", "never failed")
+    return Comparison(0, 0, 0, 1, 0, failed) + found
 
 
 def _stray(events: Events, job: Job, shape: tuple[int, ...]) -> Difference | None:

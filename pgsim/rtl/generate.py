@@ -190,7 +190,7 @@ MODULES = (
 )
 """The machine's sources, packages and leaves first."""
 
-BENCH = ("testbench/testbench.sv", "testbench/harness.cpp", "lint.vlt")
+BENCH = ("testbench/testbench.sv", "testbench/harness.cpp", "testbench/main.cpp", "lint.vlt")
 
 
 def sources(

@@ -55,6 +55,7 @@ def run_network(
     engine: str = "fast",
     bench: Bench | None = None,
     wave: Path | None = None,
+    assertions: bool = False,
     cache: Path | None = None,
     started: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[NetworkRun]:
@@ -63,8 +64,8 @@ def run_network(
     The RTL reads of the trace the codes of layers without an input name, and boundaries; all else is what its own
     post-processing unit left. It is compared with the integer inference of the machine's arithmetic, and with the
     recorded codes where that gives the recorded outputs. A run ends with the first layer that differs, or whose
-    shortcut does not fit its bits, and is the last one. `bench`, `wave`, `started` and errors are those of
-    `cosimulate`; raises InputError, too, where no post-processing unit runs what follows the layers.
+    shortcut does not fit its bits, and is the last one. `bench`, `wave`, `assertions`, `started` and errors are those
+    of `cosimulate`; raises InputError, too, where no post-processing unit runs what follows the layers.
     """
     if network.post is None:
         raise InputError(f"no post-processing unit runs what follows these layers: {network.no_post}")
@@ -78,7 +79,7 @@ def run_network(
 
     report(0, total, "compiling the RTL")
     together = network.in_memory(images)
-    with machine_of(network, bench, wave=wave, cache=cache) as machine:
+    with machine_of(network, bench, wave=wave, assertions=assertions, cache=cache) as machine:
         for first in range(0, images, together):
             part = some_images(network.trace, first, min(first + together, images))
             found = _run(network, network.post, part, machine, engine, partial(report, total * first // images, total))

@@ -127,6 +127,7 @@ def cosimulate(
     engine: str = "fast",
     bench: Bench | None = None,
     wave: Path | None = None,
+    assertions: bool = False,
     cache: Path | None = None,
     started: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[LayerComparison]:
@@ -134,9 +135,9 @@ def cosimulate(
 
     Every layer starts from what the trace recorded: codes, and the outputs of layers that shortcuts come from.
     `bench` is the machine, if it is compiled already. `wave` names a VCD file of the whole run; it is complete when the
-    last layer has been yielded. `started` is called
-    with (what, amount done, amount in all) before the machine is compiled and before each batch. Raises InputError
-    where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an error,
+    last layer has been yielded. `assertions` builds in those of the RTL; one that fails is a difference. `started` is
+    called with (what, amount done, amount in all) before the machine is compiled and before each batch. Raises
+    InputError where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an error,
     OSError where the waveform cannot be written.
     """
     trace = network.trace
@@ -149,7 +150,7 @@ def cosimulate(
     part = some_images(trace, 0, images)
     chain = Chain(part)
     followed = _followed(trace.layers, layers) if network.post else set(layers)
-    with machine_of(network, bench, wave=wave, cache=cache) as machine:
+    with machine_of(network, bench, wave=wave, assertions=assertions, cache=cache) as machine:
         for index in sorted(followed):
             layer, recorded = trace.layers[index], part.tensors(index)
             if index in layers:
@@ -172,20 +173,26 @@ def compiled(
     network: Network,
     *,
     waves: bool = False,
+    assertions: bool = False,
     optimise: int = 2,
     cache: Path | None = None,
     change: Callable[[dict[str, str]], dict[str, str]] | None = None,
 ) -> Bench:
     """Compile the network's machine. The options are `Bench`'s."""
     return Bench(
-        network.accelerator, network.widths, network.capacity, network.unit, waves=waves, optimise=optimise,
-        cache=cache, change=change,
+        network.accelerator, network.widths, network.capacity, network.unit, waves=waves,
+        assertions=assertions, optimise=optimise, cache=cache, change=change,
     )  # fmt: skip
 
 
 @contextmanager
 def machine_of(
-    network: Network, bench: Bench | None, *, wave: Path | None = None, cache: Path | None = None
+    network: Network,
+    bench: Bench | None,
+    *,
+    wave: Path | None = None,
+    assertions: bool = False,
+    cache: Path | None = None,
 ) -> Iterator[Bench]:
     """Hand out `bench`, or the network's machine, compiled. `wave` names a VCD file of all that the latter will do.
 
@@ -194,7 +201,7 @@ def machine_of(
     if bench is not None:
         yield bench
         return
-    with compiled(network, waves=wave is not None, cache=cache) as machine:
+    with compiled(network, waves=wave is not None, assertions=assertions, cache=cache) as machine:
         if wave is not None:
             machine.wave(wave)
         yield machine

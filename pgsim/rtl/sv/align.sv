@@ -6,13 +6,15 @@ module align
     parameter int PSUM_BITS = 32,
     parameter int OVERFLOW = OVERFLOW_ERROR
 ) (
+    input  logic                        clk,
+    input  logic                        taken,  // a register takes the value at the end of the cycle
     input  logic signed [PSUM_BITS-1:0] psum,
     input  pass_t                       low_bits,
     output logic signed [PSUM_BITS-1:0] aligned
 );
 
   fit #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) fitting (
-      .value(WIDE_BITS'(psum) <<< low_bits), .fitted(aligned)
+      .clk, .taken, .value(WIDE_BITS'(psum) <<< low_bits), .fitted(aligned)
   );
 
 endmodule

@@ -6,6 +6,8 @@ module gate
     parameter int PSUM_BITS = 32,
     parameter int OVERFLOW = OVERFLOW_ERROR
 ) (
+    input  logic                        clk,
+    input  logic                        taken,  // a register or port takes the value in this cycle
     input  logic signed [PSUM_BITS-1:0] psum,
     input  logic signed [PSUM_BITS:0]   threshold,
     input  pass_t                       low_bits,
@@ -15,7 +17,9 @@ module gate
 );
 
   logic signed [PSUM_BITS-1:0] aligned;
-  align #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) shift (.psum, .low_bits, .aligned);
+  align #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) shift (
+      .clk, .taken(taken && (mask || keeps)), .psum, .low_bits, .aligned
+  );
   assign mask = (PSUM_BITS + 1)'(psum) > threshold;
   assign opened = mask || keeps ? aligned : '0;
 

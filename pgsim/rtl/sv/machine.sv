@@ -93,7 +93,12 @@ module machine
   // An accumulator that saturates needs room for a step's sum before it fits, and for A_h << l.
   localparam int STEP_SUM_BITS = OPERAND_BITS + STORED_BITS + $clog2(N) + 1;
   localparam int ALIGNED_BITS = PSUM_BITS + OPERAND_BITS;
-  localparam int WIDE_BITS = OVERFLOW != OVERFLOW_SATURATE ? PSUM_BITS
+`ifdef PGSIM_ASSERT  // and one that must not overflow, for the assertion in fit.sv
+  localparam int KEEPS_SUM = OVERFLOW != OVERFLOW_WRAP ? 1 : 0;
+`else
+  localparam int KEEPS_SUM = OVERFLOW == OVERFLOW_SATURATE ? 1 : 0;
+`endif
+  localparam int WIDE_BITS = KEEPS_SUM == 0 ? PSUM_BITS
       : (ALIGNED_BITS > STEP_SUM_BITS ? ALIGNED_BITS : STEP_SUM_BITS) + 1;
   localparam int STREAMS = ORGANISATION == GATED_FUSED ? 2 : 1;
   localparam int HIGH_REQUESTS = ROWS + (HAS_GROUPS != 0 && COOPERATIVE != 0 ? G * L : 0);
@@ -384,6 +389,7 @@ module machine
       for (genvar l = 0; l < L; l++) begin : entry
         logic [PSUM_BITS-1:0] aligned;
         align #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) from_queue_psum (
+            .clk, .taken(group_launch[g] && from_queue[g] && 16'(l) < group_entries[g]),
             .psum(front_psum[group_column[g]][l]), .low_bits(layer.low_bits), .aligned(aligned)
         );
         assign launch_place[l] = from_queue[g] ? front_place[group_column[g]][l] : item_place[g][l];

@@ -1,6 +1,8 @@
 // A processing element: N lanes, adder tree, accumulator. In two_pass a comparator opens the update phase of the same
 // accumulator; in gated_fused a second part, with an accumulator of its own, does the update phase of the tile before,
 // and both parts take an operand together in a layer that is not gated.
+// What an organisation has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module pe
   import pgsim_pkg::*;
 #(
@@ -17,6 +19,8 @@ module pe
     input  logic signed [PSUM_BITS:0]        threshold,
     input  pass_t                            low_bits,
     input  logic                             keeps,
+    input  logic                             used,       // a pixel and channel of the tile is this PE's
+    input  logic                             low_used,   // the same of the LSB part
     // the array, or its MSB part
     input  logic                             begins,     // a tile's first cycle
     input  logic                             loads,      // fetches a partial sum
@@ -50,7 +54,7 @@ module pe
 
   lane_sum #(.N(N), .ACT_BITS(ACT_BITS), .WEIGHT_BITS(WEIGHT_BITS)) lanes (.act, .weight, .sum(part));
   accumulator #(.SUM_BITS(SUM_BITS), .WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) adder (
-      .from, .sum, .shift, .ends_step, .to
+      .clk, .taken(used && passes), .from, .sum, .shift, .ends_step, .to
   );
   always_ff @(posedge clk)
     if (loads) held <= WIDE_BITS'(load_value);
@@ -62,7 +66,7 @@ module pe
     logic signed [PSUM_BITS-1:0] opened;
     logic signed [WIDE_BITS-1:0] base;
     gate #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) comparator (
-        .psum(PSUM_BITS'(held)), .threshold, .low_bits, .keeps, .mask, .opened
+        .clk, .taken(used && passes && opens), .psum(PSUM_BITS'(held)), .threshold, .low_bits, .keeps, .mask, .opened
     );
     assign mask_now = opens ? mask : mask_held;
     assign base = opens ? WIDE_BITS'(opened) : held;
@@ -82,13 +86,13 @@ module pe
     assign sum = joined ? (SUM_BITS'(part) <<< LOW_ACT_BITS) + SUM_BITS'(low_part) : SUM_BITS'(part);
     assign low_base = low_begins ? held : low_held;
     gate #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) comparator (
-        .psum(PSUM_BITS'(low_base)), .threshold, .low_bits, .keeps, .mask, .opened
+        .clk, .taken(low_used && low_passes && low_opens), .psum(PSUM_BITS'(low_base)), .threshold, .low_bits, .keeps, .mask, .opened
     );
     assign mask_now = low_opens ? mask : mask_held;
     assign low_from = low_opens ? WIDE_BITS'(opened) : low_base;
     assign low_sum = mask_now ? low_part : '0;
     accumulator #(.SUM_BITS(LOW_PART_BITS), .WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) low_adder (
-        .from(low_from), .sum(low_sum), .shift(low_shift), .ends_step(low_ends_step), .to(low_to)
+        .clk, .taken(low_used && low_passes), .from(low_from), .sum(low_sum), .shift(low_shift), .ends_step(low_ends_step), .to(low_to)
     );
     assign psum = PSUM_BITS'(joined ? held : low_held);
     always_ff @(posedge clk) begin

@@ -188,6 +188,7 @@ module pe_array
   logic [ROWS-1:0][COLUMNS-1:0][OPERAND_BITS-1:0] low_own_operand;
   logic low_last_act, low_begins;
   segment_t low_segment;
+  logic [ROWS-1:0] low_rows_used;
 
   assign low_begins = leaves && has_low_part;
   if (ORGANISATION == GATED_FUSED) begin : low_part
@@ -202,6 +203,7 @@ module pe_array
     pos_t low_part_word;
 
     assign low_part_active = low_begins || (low_busy && !low_full);
+    assign low_rows_used = low_used;
     assign low_now_tile = low_begins ? tile : low_tile;
     assign low_segment = low_begins ? segment : low_held_segment;
     assign low_now_place = low_begins ? place : low_place;
@@ -263,6 +265,7 @@ module pe_array
     assign threshold_channel = low_segment.first_channel;
   end else begin : one_part
     assign low_part_active = 1'b0;
+    assign low_rows_used = '0;
     assign low_busy = 1'b0;
     assign low_full = 1'b0;
     assign low_ask = array_low_ask;
@@ -330,6 +333,8 @@ module pe_array
           .WEIGHT_BITS(WEIGHT_BITS), .WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)
       ) element (
           .clk, .threshold(threshold[c]), .low_bits(layer.low_bits), .keeps(layer.keeps),
+          .used(used[r] && 16'(c) < now_segment.columns),
+          .low_used(low_rows_used[r] && 16'(c) < low_segment.columns),
           .begins(starts), .loads(fetches && now_fetched == 16'(r)), .load_value(fetch_psum[c]),
           .passes(does_pass), .opens(opens_phase && phase), .updates(phase), .ends_step,
           .shift(act_shift + weight_shift), .act(pe_act), .weight(weight[c]),

@@ -61,8 +61,8 @@ module shadow
     assign last_row[c] = next_row[c] + 16'd1 == pixels;
     if (ORGANISATION == DECOUPLED) begin : gated
       gate #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) comparator (
-          .psum(psum[c]), .threshold(threshold[c]), .low_bits(layer.low_bits), .keeps(layer.keeps), .mask(compared),
-          .opened(opened)
+          .clk, .taken(layer.gated && put[c]), .psum(psum[c]), .threshold(threshold[c]), .low_bits(layer.low_bits),
+          .keeps(layer.keeps), .mask(compared), .opened(opened)
       );
     end else begin : plain  // the gate, if there is one, is behind it
       assign compared = 1'b0;

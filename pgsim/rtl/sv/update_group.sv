@@ -128,7 +128,7 @@ module update_group
     end
     lane_sum #(.N(N), .ACT_BITS(ACT_BITS), .WEIGHT_BITS(WEIGHT_BITS)) products (.act, .weight(weight[0]), .sum);
     accumulator #(.SUM_BITS(SUM_BITS), .WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) adder (
-        .from(psum[l]), .sum, .shift(act_shift + weight_shift), .ends_step, .to
+        .clk, .taken(does_pass && used[l]), .from(psum[l]), .sum, .shift(act_shift + weight_shift), .ends_step, .to
     );
     always_ff @(posedge clk)
       if (launch) begin

@@ -16,7 +16,7 @@ namespace {
 enum Stream { OUTPUTS, PUSHES, LAUNCHES, TILE_STARTS, TILE_LEAVES, SHARED, SHARED_LEAVES, DONE, CAUSES, STREAMS };
 enum Count {
     CYCLES, HIGH_READS, LOW_READS, WEIGHT_READS, LOW_PART, CHANNEL_READS, CHANNEL_WRITES, FINISHED,
-    SHORTCUTS, CODES, LOGITS, POST_CYCLES, POST_IDLE, POST_FAULT, COUNTS
+    SHORTCUTS, CODES, LOGITS, POST_CYCLES, POST_IDLE, POST_FAULT, FAILED_ASSERTIONS, FAILED_CYCLE, COUNTS
 };
 constexpr int CAUSE_KINDS = 16;
 
@@ -89,6 +89,18 @@ void count_words(Bench& bench) {
     for (int memory = 0; memory < 3; memory++) bench.counts[SHORTCUTS + memory] += bench.top->words_written[memory];
 }
 
+// Note the first cycle in which an assertion failed, and ask for no more of them.
+void check_assertions(Bench& bench) {
+#ifdef PGSIM_ASSERT
+    if (!bench.context->errorCount() || bench.counts[FAILED_ASSERTIONS]) return;
+    bench.counts[FAILED_ASSERTIONS] = bench.context->errorCount();
+    bench.counts[FAILED_CYCLE] = bench.counts[CYCLES];
+    bench.context->assertOn(false);
+#else
+    (void)bench;
+#endif
+}
+
 // Note what the cycle did. Order within a cycle: groups, then columns, each by number.
 void observe(Bench& bench) {
     Vtestbench& top = *bench.top;
@@ -145,6 +157,7 @@ extern "C" {
 __attribute__((visibility("default"))) void* pg_new() {
     Bench* bench = new Bench;
     bench->top.reset(new Vtestbench{bench->context.get(), "bench"});
+    bench->context->errorLimit(INT32_MAX);  // a failed assertion is said and counted
     bench->top->clk = 0;
     bench->top->reset = 1;
     bench->top->eval();
@@ -290,6 +303,10 @@ __attribute__((visibility("default"))) void pg_reset(void* handle) {
 #endif
     for (auto& stream : bench->streams) stream.clear();
     for (auto& count : bench->counts) count = 0;
+#ifdef PGSIM_ASSERT
+    bench->context->errorCount(0);
+    bench->context->assertOn(true);
+#endif
     for (auto& count : bench->array_causes) count = 0;
     for (auto& count : bench->group_causes) count = 0;
     for (auto& count : bench->histogram) count = 0;
@@ -311,8 +328,9 @@ __attribute__((visibility("default"))) int pg_run(void* handle, int64_t cycles) 
         }
         observe(bench);
         count_words(bench);
-        bench.counts[CYCLES]++;
         tick(bench);
+        check_assertions(bench);
+        bench.counts[CYCLES]++;
     }
     return 0;
 }

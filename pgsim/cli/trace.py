@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     except PackageNotFoundError:
         made_by = "pgsim (not installed)"
     info = {
-        "model": "resnet20",
+        "model": recipe.network,
         "dataset": f"CIFAR-10 test ({TEST_FILE})",
         "samples": list(range(args.images)),
         "labels": test.labels[: args.images].tolist(),
@@ -79,9 +79,10 @@ def run(args: argparse.Namespace) -> int:
         **report.as_info(whole_set=count == len(test)),
     }
     write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
+    sparsity = f"sparsity {100 * report.sparsity:.2f} % ({100 * report.mac_sparsity:.2f} % by MACs)"
     print(
-        f"{args.output}: top-1 {report.top1:.2f} % of {report.images}, sparsity {100 * report.sparsity:.2f} %"
-        f" ({100 * report.mac_sparsity:.2f} % by MACs), float32 labels differ on {len(report.differing)};"
+        f"{args.output}: top-1 {report.top1:.2f} % of {report.images},"
+        f" {sparsity if report.layers else 'no layer is gated'}, float32 labels differ on {len(report.differing)};"
         f" all logits of the exported integers equal torch's on {report.logits_equal} of {report.images}",
         file=sys.stderr,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -20,10 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default=".", help="where checkpoint and log go (default: here)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
+    parser.add_argument(
+        "--minutes", metavar="M", type=float, help="stop after M minutes with a checkpoint that --resume continues"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; return 0 when the run is finished, 130 when it was interrupted (a checkpoint is written)."""
+    """Train; return 0 when the run is finished or its time is up, 130 when it was interrupted (a checkpoint is
+    written)."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,6 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads < 1:
         raise InputError(f"--threads must be 1 or more, not {args.threads}")
+    if args.minutes is not None and not args.minutes > 0:
+        raise InputError(f"--minutes must be more than 0, not {args.minutes:g}")
+    deadline = time.monotonic() + 60 * args.minutes if args.minutes is not None else math.inf
     recipe = parse_recipe(*find_recipe(args.recipe))
     data, out = Path(args.data), Path(args.out)
     checkpoint = out / f"{recipe.name}.pt"
@@ -73,12 +82,15 @@ def run(args: argparse.Namespace) -> int:
                 text = f"{recipe.name} loss {p.loss:.3f} acc {100 * p.accuracy:.1f} % {p.seconds_per_step:.2f} s/step"
                 bar.update(task, completed=p.step, description=text)
 
-            finished = loop.train(job, out, report, lambda: interrupted)
+            finished = loop.train(job, out, report, lambda: interrupted or time.monotonic() > deadline)
     finally:
         signal.signal(signal.SIGINT, previous)
+    best = out / f"{recipe.name}.best.weights.npz"
     if not finished:
-        print(f"interrupted at step {job.step}; continue with --resume", file=sys.stderr)
-        return 130
+        why = "interrupted" if interrupted else f"{args.minutes:g} minutes are up"
+        words = f"; the best epoch so far is in {best}" if best.exists() else ""
+        print(f"{why} at step {job.step} of {job.steps}; continue with --resume{words}", file=sys.stderr)
+        return 130 if interrupted else 0
     weights = out / f"{recipe.name}.weights.npz"
     save_weights(weights, job.averaged, recipe, {"step": job.step, "finished": True})
     print(f"wrote {checkpoint} and {weights}", file=sys.stderr)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pgsim.train.gating import GatedConv
-from pgsim.train.network import Conv, PGResNet20
+from pgsim.train.network import Conv, PGResNet
 
 
 def best_clip(values: Tensor, levels: int) -> float:
@@ -30,8 +30,9 @@ def best_clip(values: Tensor, levels: int) -> float:
 
 
 @torch.no_grad()
-def start_clips(net: PGResNet20, codes: Tensor) -> None:
-    """Set every PACT clip, in order, to the best one for its own input on these image codes."""
+def start_clips(net: PGResNet, codes: Tensor) -> None:
+    """Set every clip, in order, for its own input on these image codes: PACT's to the best one, others to the largest
+    value."""
     net.eval()
     for _, pact in net.pacts():
         seen: list[Tensor] = []
@@ -42,11 +43,12 @@ def start_clips(net: PGResNet20, codes: Tensor) -> None:
         handle = pact.register_forward_pre_hook(keep)
         net(codes)
         handle.remove()
-        pact.alpha.fill_(best_clip(torch.cat([s.reshape(-1) for s in seen]), pact.levels))
+        values = torch.cat([s.reshape(-1) for s in seen])
+        pact.alpha.fill_(best_clip(values, pact.levels) if pact.learned else max(1e-2, float(values.max())))
 
 
 @torch.no_grad()
-def prediction_outputs(net: PGResNet20, codes: Tensor) -> dict[str, Tensor]:
+def prediction_outputs(net: PGResNet, codes: Tensor) -> dict[str, Tensor]:
     """Return the real prediction-phase output of every gated convolution, [N, K, P, Q] each."""
     outputs: dict[str, Tensor] = {}
     handles = []
@@ -68,7 +70,7 @@ def prediction_outputs(net: PGResNet20, codes: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def start_thresholds(net: PGResNet20, codes: Tensor, sparsity: float, scope: str) -> None:
+def start_thresholds(net: PGResNet, codes: Tensor, sparsity: float, scope: str) -> None:
     """Set every Delta to the `sparsity` quantile of the prediction-phase outputs.
 
     Args:
@@ -90,7 +92,7 @@ def start_thresholds(net: PGResNet20, codes: Tensor, sparsity: float, scope: str
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(net: PGResNet20, batches: Iterable[Tensor]) -> None:
+def recalibrate_batch_norm(net: PGResNet, batches: Iterable[Tensor]) -> None:
     """Replace the running statistics by the plain average over `batches` of image codes."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from pgsim.train.data import Images, as_tensor, image_codes
 from pgsim.train.exact import run_exact
 from pgsim.train.export import integer_layers
 from pgsim.train.frozen import FrozenConv, FrozenNet
-from pgsim.train.network import PGResNet20
+from pgsim.train.network import PGResNet
 
 BATCH = 50
 IMAGE_SIZE = 32
@@ -22,7 +22,7 @@ IMAGE_SIZE = 32
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """A gated layer's counts over the set: outputs, those updated, and MACs of one output."""
+    """A layer's counts over the set: outputs, those updated (of a dense layer all), and MACs of one output."""
 
     name: str
     outputs: int
@@ -41,7 +41,9 @@ class Report:
 
     Attributes:
         images, right: size of the set and labels that the integer network gets right.
+        act_bits, pred_bits: B and B_hb.
         layers: each gated layer's counts.
+        dense: those of the other convolutions at B bits; the stem is none of them.
         differing: ascending indices of images whose label differs between the integer network and the float32
             fake-quantised one (running batch-norm statistics, residual stream in float).
         float_right: labels that the float32 fake-quantised network gets right.
@@ -50,7 +52,10 @@ class Report:
 
     images: int
     right: int
+    act_bits: int
+    pred_bits: int
     layers: tuple[LayerSparsity, ...]
+    dense: tuple[LayerSparsity, ...]
     differing: tuple[int, ...]
     float_right: int
     logits_equal: int
@@ -63,13 +68,17 @@ class Report:
     @property
     def sparsity(self) -> float:
         """Share of the gated layers' outputs with mask 0, counted over all outputs (as the paper prints it)."""
-        return 1.0 - sum(x.updated for x in self.layers) / sum(x.outputs for x in self.layers)
+        return sparsity_of(self.layers)
 
     @property
     def mac_sparsity(self) -> float:
         """The same share weighted by MACs: the part of the update phase's MACs that is skipped."""
-        total = sum(x.outputs * x.macs_per_output for x in self.layers)
-        return 1.0 - sum(x.updated * x.macs_per_output for x in self.layers) / total
+        return sparsity_of(self.layers, by_macs=True)
+
+    def b_avg(self, *, gated_only: bool, by_macs: bool) -> float:
+        """Return B_avg = B_hb + (1 - Sp) (B - B_hb) (equation 8) of the gated convolutions, or of all but the stem."""
+        layers = self.layers if gated_only else (*self.layers, *self.dense)
+        return self.pred_bits + (1.0 - sparsity_of(layers, by_macs)) * (self.act_bits - self.pred_bits)
 
     def as_info(self, whole_set: bool) -> dict[str, object]:
         """Return the report as plain values for a trace's metadata; accuracies and sparsities in percent.
@@ -78,14 +87,33 @@ class Report:
         """
         return {
             "top1" if whole_set else "top1_of_evaluated": round(self.top1, 4),
-            "sparsity_percent": round(100 * self.sparsity, 3),
-            "mac_sparsity_percent": round(100 * self.mac_sparsity, 3),
-            "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.layers},
+            **(self._gating_info() if self.layers else {}),
             "evaluated_images": self.images,
             "images_with_all_logits_equal": self.logits_equal,
             "float32_top1": round(100.0 * self.float_right / self.images, 4),
             "float32_label_differences": {"count": len(self.differing), "images": list(self.differing)},
         }
+
+    def _gating_info(self) -> dict[str, object]:
+        return {
+            "sparsity_percent": round(100 * self.sparsity, 3),
+            "mac_sparsity_percent": round(100 * self.mac_sparsity, 3),
+            "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.layers},
+            "b_avg_bits": {
+                f"{'gated' if gated else 'all'}_by_{'macs' if macs else 'outputs'}": round(
+                    self.b_avg(gated_only=gated, by_macs=macs), 4
+                )
+                for gated in (True, False)
+                for macs in (False, True)
+            },
+        }
+
+
+def sparsity_of(layers: Sequence[LayerSparsity], by_macs: bool = False) -> float:
+    """Return the share of the layers' outputs with mask 0, each output counted once or by its MACs; 0 of no layers."""
+    weighted = [(x.macs_per_output if by_macs else 1, x) for x in layers]
+    total = sum(weight * x.outputs for weight, x in weighted)
+    return 1.0 - sum(weight * x.updated for weight, x in weighted) / total if total else 0.0
 
 
 def labels_of(logits: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -94,9 +122,7 @@ def labels_of(logits: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def measure(
-    net: PGResNet20, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None
-) -> Report:
+def measure(net: PGResNet, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None) -> Report:
     """Run every image through torch's integer network, the exported layers and the float32 fake-quantised network.
 
     `report` takes the number of images done.
@@ -126,11 +152,23 @@ def measure(
     return Report(
         images=len(images),
         right=int((integer_labels == images.labels).sum()),
+        act_bits=frozen.act_bits,
+        pred_bits=frozen.pred_bits,
         layers=tuple(layers),
+        dense=tuple(_dense_layers(frozen, len(images))),
         differing=tuple(np.flatnonzero(integer_labels != float_labels).tolist()),
         float_right=int((float_labels == images.labels).sum()),
         logits_equal=logits_equal,
     )
+
+
+def _dense_layers(frozen: FrozenNet, images: int) -> Iterator[LayerSparsity]:
+    size = IMAGE_SIZE
+    for conv in frozen.convs:
+        size //= conv.stride
+        if conv.threshold is None and conv.name != "stem":
+            outputs = images * len(conv.weight) * size * size
+            yield LayerSparsity(conv.name, outputs, outputs, _macs_per_output(conv))
 
 
 def _macs_per_output(conv: FrozenConv) -> int:

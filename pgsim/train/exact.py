@@ -52,7 +52,9 @@ def float_type(weight: NDArray[np.int8], act_levels: int) -> torch.dtype:
     return torch.float32 if bound < FLOAT32_EXACT else torch.float64
 
 
-def _accumulate(conv: FrozenConv, codes: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+def _accumulate(
+    conv: FrozenConv, codes: NDArray[np.int16], keep: bool
+) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
     dtype = float_type(conv.weight, conv.act_levels)
     weight = torch.from_numpy(conv.weight).to(dtype).contiguous(memory_format=torch.channels_last)
 
@@ -64,7 +66,8 @@ def _accumulate(conv: FrozenConv, codes: NDArray[np.int16]) -> tuple[NDArray[np.
         return convolve(codes), None
     high = convolve(codes >> conv.update_bits)
     mask = high > conv.threshold[:, None, None]
-    return (high << conv.update_bits) + mask * convolve(codes & (2**conv.update_bits - 1)), mask
+    predicted = (high << conv.update_bits) * (mask | keep)
+    return predicted + mask * convolve(codes & (2**conv.update_bits - 1)), mask
 
 
 def _to_stream(tail: ToStream, acc: NDArray[np.int64], stream: NDArray[np.int64] | None) -> NDArray[np.int64]:
@@ -87,7 +90,7 @@ def run_exact(net: FrozenNet, image_codes: NDArray[np.int8], keep: bool = False)
     stream: NDArray[np.int64] | None = None
     kept, updated, outputs = [], [], []
     for conv in net.convs:
-        acc, mask = _accumulate(conv, codes)
+        acc, mask = _accumulate(conv, codes, net.keep)
         if mask is not None:
             updated.append(int(np.count_nonzero(mask)))
             outputs.append(mask.size)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgsim.arith.formats import Encoding, NumberFormat
+from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat
 from pgsim.train.exact import run_exact
 from pgsim.train.frozen import (
     SHORTCUT_BITS,
@@ -59,6 +59,7 @@ def code_thresholds(conv: FrozenConv, tail: ToCodes) -> tuple[NDArray[np.int64],
 def integer_layers(net: FrozenNet) -> tuple[Layer, ...]:
     """Return the network as workload layers, stem to classifier; `run_exact` computes the same integers."""
     act = NumberFormat(Encoding.UNSIGNED, net.act_bits)
+    policy = GatePolicy.KEEP if net.keep else GatePolicy.ZERO
     layers: list[Layer] = []
     size, codes_name, stream_name = IMAGE_SIZE, None, ""
     for index, conv in enumerate(net.convs):
@@ -79,7 +80,7 @@ def integer_layers(net: FrozenNet) -> tuple[Layer, ...]:
                 weight=conv.weight.astype(np.int16),
                 act_scale=conv.act_scale,
                 weight_scale=np.array([conv.weight_scale]),
-                gate=None if conv.threshold is None else Gate(net.pred_bits, conv.threshold, delta=conv.delta),
+                gate=None if conv.threshold is None else Gate(net.pred_bits, conv.threshold, policy, conv.delta),
                 input_name=codes_name,
                 post=post,
             )

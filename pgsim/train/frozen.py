@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from pgsim.train.gating import integer_threshold
 from pgsim.train.network import (
-    BLOCKS_PER_STAGE,
     FEATURE_CODE_MAX,
     IMAGE_CLIP,
     IMAGE_CODE_MAX,
     Block,
     Conv,
     Pact,
-    PGResNet20,
+    PGResNet,
 )
 from pgsim.train.quantise import WEIGHT_CODE_MAX, weight_codes
 
@@ -94,7 +93,8 @@ class FrozenNet:
     """The whole network as integers, stem to logits.
 
     Attributes:
-        act_bits, pred_bits: B and B_hb.
+        act_bits, pred_bits: B and B_hb; equal where nothing is gated.
+        keep: an output that is not updated keeps its prediction; otherwise it is 0.
         stream_unit: real value of one unit of the residual stream.
         feature_alpha: clip of the pooled features; codes are rne(min(mean, alpha) * 255 / alpha).
         pool_area: pixels summed by the pool.
@@ -103,6 +103,7 @@ class FrozenNet:
 
     act_bits: int
     pred_bits: int
+    keep: bool
     convs: tuple[FrozenConv, ...]
     stream_unit: float
     feature_alpha: float
@@ -133,7 +134,7 @@ def codes_of_pool(total: FloatArray, net: FrozenNet) -> FloatArray:
     return np.minimum(np.rint(mean * (FEATURE_CODE_MAX / net.feature_alpha)), FEATURE_CODE_MAX)
 
 
-def freeze(net: PGResNet20) -> FrozenNet:
+def freeze(net: PGResNet) -> FrozenNet:
     """Return the integer constants of a trained network; the network is not changed."""
     stream_pacts = [net.pact] + [cast(Block, b).pact2 for b in net.blocks]
     unit = max(_alpha(p) for p in stream_pacts) / (2**SHORTCUT_BITS - 1)
@@ -141,7 +142,7 @@ def freeze(net: PGResNet20) -> FrozenNet:
     convs = [_freeze_conv("stem", net.stem, IMAGE_CODE_MAX, IMAGE_CLIP / IMAGE_CODE_MAX, net.bn, net.pact, unit, None)]
     for position, module in enumerate(net.blocks):
         block = cast(Block, module)
-        name = f"layer{position // BLOCKS_PER_STAGE + 1}.{position % BLOCKS_PER_STAGE}"
+        name = net.block_name(position)
         step = cast(ToStream, convs[-1].tail).high * unit / levels
         convs.append(_freeze_conv(f"{name}.conv1", block.conv1, levels, step, block.bn1, block.pact1, 0.0, None))
         step = _alpha(block.pact1) / levels
@@ -152,6 +153,7 @@ def freeze(net: PGResNet20) -> FrozenNet:
     return FrozenNet(
         act_bits=net.act_bits,
         pred_bits=net.pred_bits,
+        keep=net.keep,
         convs=tuple(convs),
         stream_unit=unit,
         feature_alpha=_alpha(net.pool),

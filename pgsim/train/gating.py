@@ -73,6 +73,9 @@ class GatedConv(torch.autograd.Function):
     both planes' share; truncation passes no gradient to the low plane's activations, so these get the dense share of
     O_hb (as in the authors' release). The threshold gets the sigmoid's derivative (slope 5) in place of the step's;
     with `sparse`, only outputs whose mask is 1 contribute and the mask enters squared, hence the factor 2.
+
+    Without `keep` an output whose mask is 0 becomes 0, O = mask * (O_hb + O_lb): the reading of Fix-Threshold, and of
+    zero prediction. Its gradient reaches neither plane then.
     """
 
     @staticmethod
@@ -86,10 +89,12 @@ class GatedConv(torch.autograd.Function):
         padding: int,
         update_bits: int,
         sparse: bool,
+        keep: bool = True,
     ) -> tuple[Tensor, Tensor]:
         w_codes, clip = weight_codes(weight)
         ctx.weight_step = float(clip) / WEIGHT_CODE_MAX
         ctx.act_step, ctx.stride, ctx.padding, ctx.update_bits = act_step, stride, padding, update_bits
+        ctx.keep = keep
         unit = act_step * ctx.weight_step
         high, low = split_codes(codes, update_bits)
         acc_high = F.conv2d(high, w_codes, None, stride, padding)
@@ -105,6 +110,7 @@ class GatedConv(torch.autograd.Function):
             SURROGATE_SLOPE,
             2.0 if sparse else 1.0,
             sparse,
+            keep,
             rows(out),
             rows(mask),
             rows(slopes),
@@ -118,9 +124,10 @@ class GatedConv(torch.autograd.Function):
         high, low, w_codes, mask, slopes = ctx.saved_tensors
         masked = new_like(grad)
         grad_delta = kernels.gate_backward(rows(grad), rows(mask), rows(slopes), rows(masked))
-        grad_x, grad_high = _backward_conv(ctx, grad, high, w_codes, ctx.needs_input_grad[0], True)
+        reaches_high = grad if ctx.keep else masked
+        grad_x, grad_high = _backward_conv(ctx, reaches_high, high, w_codes, ctx.needs_input_grad[0], True)
         _, grad_low = _backward_conv(ctx, masked, low, w_codes, False, True)
         grad_w = grad_high.mul_(2.0**ctx.update_bits).add_(grad_low).mul_(ctx.act_step)
         if grad_x is not None:
             grad_x.mul_(ctx.weight_step)
-        return grad_x, grad_w, torch.from_numpy(grad_delta.astype(np.float32)), None, None, None, None, None
+        return grad_x, grad_w, torch.from_numpy(grad_delta.astype(np.float32)), *[None] * 6

@@ -134,12 +134,13 @@ def affine_backward(dy: F32, x: F32, a: F32, b: F32, c0: F32, out: F32) -> None:
 @njit(cache=True, fastmath=True)
 def gate(
     high: F32, low: F32, threshold: F32, delta: F32, unit: float, up: float, slope: float, factor: float, sparse: bool,
-    out: F32, mask: U8, weight: F32,
+    keep: bool, out: F32, mask: U8, weight: F32,
 ) -> None:  # fmt: skip
     """Combine the two phases' accumulators [M, C] and note how much each output moves its threshold.
 
     mask = high > threshold; out = unit*(up*high + mask*low); weight = -factor*slope*m*unit*low*s*(1-s) with
-    s = sigmoid(slope*(unit*up*high - delta)) and m = mask if `sparse`, else 1.
+    s = sigmoid(slope*(unit*up*high - delta)) and m = mask if `sparse`, else 1. Without `keep` an output that is not
+    updated is 0: out = unit*mask*(up*high + low), and up*high + low takes the place of low in `weight`.
     """
     zero, one = np.float32(0), np.float32(1)
     k_high, k_low = np.float32(unit * up), np.float32(unit)
@@ -148,12 +149,13 @@ def gate(
         for c in range(high.shape[1]):
             m = high[i, c] > threshold[c]
             mask[i, c] = m
-            out[i, c] = k_high * high[i, c] + (k_low * low[i, c] if m else zero)
+            out[i, c] = (k_high * high[i, c] if keep or m else zero) + (k_low * low[i, c] if m else zero)
         for c in range(high.shape[1]):
             weight[i, c] = zero
-            if (mask[i, c] or not sparse) and low[i, c] != zero:
+            gained = low[i, c] if keep else np.float32(up) * high[i, c] + low[i, c]
+            if (mask[i, c] or not sparse) and gained != zero:
                 s = one / (one + np.exp(-steep * (k_high * high[i, c] - delta[c])))
-                weight[i, c] = scale * low[i, c] * s * (one - s)
+                weight[i, c] = scale * gained * s * (one - s)
 
 
 @njit(cache=True, fastmath=True)

@@ -23,9 +23,10 @@ from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
 from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
-from pgsim.train.network import PGResNet20
+from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.teacher import TaughtViews, read_teacher, start_from_float
+from pgsim.train.weights import save_weights
 
 EVAL_BATCH = 250
 CALIBRATION_IMAGES = 256
@@ -54,14 +55,6 @@ def prepare_process(threads: int) -> None:
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
     except (OSError, AttributeError):
         pass  # not glibc: only speed is lost
-
-
-def build_network(recipe: Recipe) -> PGResNet20:
-    """Return an untrained network of the recipe's format, channels last."""
-    torch.manual_seed(recipe.seed)
-    net = PGResNet20(recipe.act_bits, recipe.pred_bits, recipe.gating, recipe.sparse_bp)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net
 
 
 def split_holdout(images: Images, holdout: int) -> tuple[Images, Images]:
@@ -105,7 +98,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-def penalty(net: PGResNet20, targets: dict[str, Tensor], sigma: float) -> Tensor:
+def penalty(net: PGResNet, targets: dict[str, Tensor], sigma: float) -> Tensor:
     """Return sigma * sum over gated layers of ||delta - target|| (the norm, not its square)."""
     terms = [torch.linalg.vector_norm(cast(Tensor, c.delta) - targets[n]) for n, c in net.gated_convs()]
     return sigma * torch.stack(terms).sum() if terms else torch.zeros(())
@@ -164,11 +157,14 @@ class Run:
             self._place_thresholds(self.recipe.hold_sparsity)
 
     def _place_thresholds(self, sparsity: float) -> None:
-        start_thresholds(self.net, self._calibration_codes(), sparsity, self.recipe.start_scope)
+        if self.recipe.thresholds == "learned":
+            start_thresholds(self.net, self._calibration_codes(), sparsity, self.recipe.start_scope)
         for name, conv in self.net.gated_convs():
             delta = cast(Tensor, conv.delta).detach()
             wanted = self.recipe.delta_target
             self.targets[name] = delta.clone() if isinstance(wanted, str) else torch.full_like(delta, wanted)
+            if self.recipe.thresholds == "fixed":
+                delta.copy_(self.targets[name])
 
     def _calibration_codes(self) -> Tensor:
         return as_tensor(image_codes(self.train.pixels[:CALIBRATION_IMAGES]))
@@ -229,7 +225,7 @@ class Run:
         theirs: list[Tensor] = list(self.net.parameters())
         torch._foreach_lerp_(mine, theirs, 1.0 - decay)
 
-    def evaluate(self, bn_batches: int) -> dict[str, object]:
+    def evaluate(self, bn_batches: int) -> dict[str, Any]:
         """Recalibrate the averaged network's batch norm and measure it on the held-out images.
 
         The statistics are those of augmented images, as in training: those of plain ones, without the crops' black
@@ -256,10 +252,19 @@ class Run:
         }
 
 
+def _best_so_far(log: Path) -> float:
+    """Return the highest held-out accuracy in a log, 0 where there is none."""
+    if not log.exists():
+        return 0.0
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return max((float(json.loads(line)["held_out_accuracy"]) for line in lines), default=0.0)
+
+
 def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callable[[], bool]) -> bool:
     """Train to the end, or until `stop()`; return whether the run is finished.
 
-    Writes `NAME.pt` (checkpoint, at every epoch's end and on stop) and appends a line per epoch to `NAME.jsonl`.
+    Writes `NAME.pt` (checkpoint, at every epoch's end and on stop) and appends a line per epoch to `NAME.jsonl`. The
+    averaged weights of the epoch with the highest held-out accuracy so far are in `NAME.best.weights.npz`.
     """
     path, log = out / f"{run.recipe.name}.pt", out / f"{run.recipe.name}.jsonl"
     losses: list[float] = []
@@ -284,6 +289,9 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
                 "seconds_per_step": round(pace, 4),
             }
             save_checkpoint(path, run.checkpoint(finished=last))
+            if measured["held_out_accuracy"] >= _best_so_far(log):
+                history = {"step": run.step, "finished": last, **measured}
+                save_weights(out / f"{run.recipe.name}.best.weights.npz", run.averaged, run.recipe, history)
             if run.teacher:
                 run.teacher.save()
             with log.open("a", encoding="utf-8") as stream:

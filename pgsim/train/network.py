@@ -1,14 +1,15 @@
-"""ResNet-20 for CIFAR-10 with precision-gated convolutions (option A shortcuts), in its fake-quantised form.
+"""ResNet-20, -32 and -56 for CIFAR-10 with precision-gated convolutions (option A shortcuts), fake-quantised.
 
     image codes int8 [N,3,32,32] -> stem (dense, int8 x int8) -> BN -> PACT
-      -> 9 blocks: conv1 (gated) -> BN -> PACT -> conv2 (dense, or gated with "all") -> BN -> + shortcut -> PACT
+      -> 3 n blocks: conv1 (gated) -> BN -> PACT -> conv2 (dense, or gated with "all") -> BN -> + shortcut -> PACT
       -> mean over 8x8 -> 8-bit codes -> classifier int8 -> logits [N,10]
 
-The exact integer form of the same network is `pgsim.train.integer`.
+n is 3, 5 or 9. The exact integer form of the same network is `pgsim.train.exact`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -18,22 +19,28 @@ from torch import Tensor, nn
 from pgsim.train.fused import norm_pact
 from pgsim.train.gating import DenseConv, GatedConv
 from pgsim.train.quantise import WEIGHT_CODE_MAX, PactQuantise, weight_codes
+from pgsim.train.recipe import Recipe
 
 IMAGE_CLIP = 2.64
 """Largest magnitude of a normalised pixel; codes are rne(x / 2.64 * 127), so that zero padding is code 0."""
 IMAGE_CODE_MAX = 127
 FEATURE_CODE_MAX = 255
 STAGES = (16, 32, 64)
-BLOCKS_PER_STAGE = 3
+BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet56": 9}
+MAX_MOMENTUM = 0.1
+"""Of the running maximum that clips where nothing is learned; as batch norm's."""
 
 
 class Pact(nn.Module):
-    """A learned clip `alpha` (real units) and the unsigned quantiser behind it."""
+    """A clip `alpha` (real units) and the unsigned quantiser behind it.
 
-    def __init__(self, levels: int) -> None:
+    `learned`: PACT. Otherwise alpha is the running maximum of what comes in training mode, and takes no gradient.
+    """
+
+    def __init__(self, levels: int, learned: bool = True) -> None:
         super().__init__()
-        self.levels = levels
-        self.alpha = nn.Parameter(torch.tensor(6.0))
+        self.levels, self.learned = levels, learned
+        self.alpha = nn.Parameter(torch.tensor(6.0), requires_grad=learned)
 
     @property
     def step(self) -> float:
@@ -41,11 +48,14 @@ class Pact(nn.Module):
         return float(self.alpha.detach()) / self.levels
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training and not self.learned:
+            with torch.no_grad():
+                self.alpha.lerp_(y.max().clamp_min(1e-2), MAX_MOMENTUM)
         return cast(tuple[Tensor, Tensor], PactQuantise.apply(y, self.alpha, self.levels))
 
     def after_norm(self, x: Tensor, norm: nn.BatchNorm2d, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return clip and codes of norm(x) + shortcut; fused in training mode."""
-        if norm.training:
+        """Return clip and codes of norm(x) + shortcut; fused in training mode where the clip is learned."""
+        if norm.training and self.learned:
             return norm_pact(x, norm, self.alpha, shortcut, self.levels)
         y = norm(x)
         return cast(tuple[Tensor, Tensor], self(y if shortcut is None else y + shortcut))
@@ -54,9 +64,9 @@ class Pact(nn.Module):
 class Conv(nn.Module):
     """A 3x3 convolution of codes, dense or gated, with float32 master weights [K, C, 3, 3]."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool, keep: bool = True) -> None:
         super().__init__()
-        self.stride, self.update_bits, self.sparse = stride, update_bits, sparse
+        self.stride, self.update_bits, self.sparse, self.keep = stride, update_bits, sparse, keep
         self.weight = nn.Parameter(torch.empty(c_out, c_in, 3, 3))
         nn.init.kaiming_normal_(self.weight)
         self.delta = nn.Parameter(torch.zeros(c_out)) if update_bits else None
@@ -71,25 +81,41 @@ class Conv(nn.Module):
             return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, 1))
         out, mask = cast(
             tuple[Tensor, Tensor],
-            GatedConv.apply(codes, self.weight, self.delta, act_step, self.stride, 1, self.update_bits, self.sparse),
+            GatedConv.apply(
+                codes, self.weight, self.delta, act_step, self.stride, 1, self.update_bits, self.sparse, self.keep
+            ),
         )
         self.updated += int(torch.count_nonzero(mask))
         self.outputs += mask.numel()
         return out
 
 
+@dataclass(frozen=True)
+class Options:
+    """What every block is told: bits (equal where nothing is gated), gating, gradients, policy, kind of clip."""
+
+    act_bits: int
+    pred_bits: int
+    gating: str
+    sparse: bool = True
+    keep: bool = True
+    learned_clip: bool = True
+
+
 class Block(nn.Module):
     """A basic block; takes and returns the clipped residual stream and its codes."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, act_bits: int, update: tuple[int, int], sparse: bool):
+    def __init__(self, c_in: int, c_out: int, stride: int, options: Options) -> None:
         super().__init__()
         self.stride, self.widen = stride, c_out - c_in
-        self.conv1 = Conv(c_in, c_out, stride, update[0], sparse)
+        low, levels = options.act_bits - options.pred_bits, 2**options.act_bits - 1
+        both = options.gating == "all"
+        self.conv1 = Conv(c_in, c_out, stride, low, options.sparse, options.keep)
         self.bn1 = nn.BatchNorm2d(c_out)
-        self.pact1 = Pact(2**act_bits - 1)
-        self.conv2 = Conv(c_out, c_out, 1, update[1], sparse)
+        self.pact1 = Pact(levels, options.learned_clip)
+        self.conv2 = Conv(c_out, c_out, 1, low if both else 0, options.sparse, options.keep)
         self.bn2 = nn.BatchNorm2d(c_out)
-        self.pact2 = Pact(2**act_bits - 1)
+        self.pact2 = Pact(levels, options.learned_clip)
 
     def shortcut(self, stream: Tensor) -> Tensor:
         """Subsample and pad with zero channels on both sides (option A); the identity inside a stage."""
@@ -117,32 +143,46 @@ class Classifier(nn.Module):
         return F.linear(real, quantised, self.bias)
 
 
-class PGResNet20(nn.Module):
-    """ResNet-20 with `act_bits`/`pred_bits` activations.
+class PGResNet(nn.Module):
+    """A CIFAR ResNet with `act_bits`/`pred_bits` activations.
 
     Args:
         act_bits: bits of an activation code, 2 to 8.
-        pred_bits: bits of the prediction phase, 1 to act_bits - 1.
-        gating: "release" (first convolution of each block is gated) or "all" (both are).
+        pred_bits: bits of the prediction phase, 1 to act_bits - 1; act_bits where nothing is gated.
+        gating: "release" (first convolution of each block is gated), "all" (both are) or "none".
         sparse: sparse back-propagation to the thresholds.
+        keep: an output that is not updated keeps its prediction; otherwise it becomes 0.
+        learned_clip: PACT; otherwise clips are running maxima.
+        network: a name of BLOCKS_PER_STAGE.
     """
 
-    def __init__(self, act_bits: int, pred_bits: int, gating: str, sparse: bool = True) -> None:
+    def __init__(
+        self,
+        act_bits: int,
+        pred_bits: int,
+        gating: str,
+        sparse: bool = True,
+        *,
+        keep: bool = True,
+        learned_clip: bool = True,
+        network: str = "resnet20",
+    ) -> None:
         super().__init__()
-        self.act_bits, self.pred_bits, self.gating = act_bits, pred_bits, gating
-        low = act_bits - pred_bits
+        self.act_bits, self.pred_bits, self.gating, self.keep = act_bits, pred_bits, gating, keep
+        self.blocks_per_stage = BLOCKS_PER_STAGE[network]
+        options = Options(act_bits, pred_bits, gating, sparse, keep, learned_clip)
         self.stem = Conv(3, STAGES[0], 1, 0, sparse)
         self.bn = nn.BatchNorm2d(STAGES[0])
-        self.pact = Pact(2**act_bits - 1)
+        self.pact = Pact(2**act_bits - 1, learned_clip)
         blocks = []
         c_in = STAGES[0]
         for stage, c_out in enumerate(STAGES):
-            for index in range(BLOCKS_PER_STAGE):
+            for index in range(self.blocks_per_stage):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(Block(c_in, c_out, stride, act_bits, (low, low if gating == "all" else 0), sparse))
+                blocks.append(Block(c_in, c_out, stride, options))
                 c_in = c_out
         self.blocks = nn.ModuleList(blocks)
-        self.pool = Pact(FEATURE_CODE_MAX)
+        self.pool = Pact(FEATURE_CODE_MAX, learned_clip)
         self.classifier = Classifier(STAGES[-1], 10)
 
     def forward(self, image_codes: Tensor) -> Tensor:
@@ -163,6 +203,10 @@ class PGResNet20(nn.Module):
     def gated_convs(self) -> list[tuple[str, Conv]]:
         """Return name and module of every gated convolution, in execution order."""
         return [(n, m) for n, m in self.named_modules() if isinstance(m, Conv) and m.gated]
+
+    def block_name(self, position: int) -> str:
+        """Return the name of block `position`, as float ResNets have it: layer2.0."""
+        return f"layer{position // self.blocks_per_stage + 1}.{position % self.blocks_per_stage}"
 
     def pacts(self) -> list[tuple[str, Pact]]:
         """Return name and module of every clip, in execution order."""
@@ -191,3 +235,21 @@ class RealOfCodes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
+
+
+def build_network(recipe: Recipe) -> PGResNet:
+    """Return an untrained network of the recipe's format, channels last."""
+    torch.manual_seed(recipe.seed)
+    net = PGResNet(
+        recipe.act_bits,
+        recipe.pred_bits,
+        recipe.gating,
+        recipe.sparse_bp,
+        keep=recipe.policy == "keep",
+        learned_clip=recipe.clip == "pact",
+        network=recipe.network,
+    )
+    for _, conv in net.gated_convs():
+        cast(Tensor, conv.delta).requires_grad_(recipe.thresholds == "learned")
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net

@@ -20,7 +20,8 @@ class Recipe:
     Attributes:
         name: also the name of the run's files.
         act_bits, pred_bits: B and B_hb; 2 <= act_bits <= 8, 1 <= pred_bits < act_bits.
-        gating: "release" gates the first convolution of each block, "all" gates both.
+        gating: "release" gates the first convolution of each block, "all" gates both, "none" none of them: a uniform
+            network of act_bits, whose pred_bits are the same.
         float_weights: npz in the data folder to start from.
         epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a
             cosine to 0.
@@ -38,6 +39,10 @@ class Recipe:
             logits of a view are computed once. 0 draws a new view every epoch.
         ema_decay: of the averaged weights that are evaluated and kept; 0 keeps the last ones.
         holdout: training images (the last ones) kept out of training for model selection.
+        network: resnet20, resnet32 or resnet56.
+        clip: "pact", a learned bound (PACT), or "max", the running maximum of what is quantised (uniform quantisation).
+        thresholds: "learned", or "fixed" at `delta_target`, a number (Fix-Threshold).
+        policy: what becomes of an output that is not updated: "keep" its prediction, or "zero".
     """
 
     name: str
@@ -65,6 +70,10 @@ class Recipe:
     ema_decay: float
     holdout: int
     seed: int
+    network: str = "resnet20"
+    clip: str = "pact"
+    thresholds: str = "learned"
+    policy: str = "keep"
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -83,6 +92,14 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, object]:
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
+_WORDS = {
+    "network": ("resnet20", "resnet32", "resnet56"),
+    "gating": ("release", "all", "none"),
+    "start_scope": ("network", "layer", "channel"),
+    "clip": ("pact", "max"),
+    "thresholds": ("learned", "fixed"),
+    "policy": ("keep", "zero"),
+}
 _POSITIVE = ("epochs", "batch_size", "learning_rate", "temperature")
 _NOT_NEGATIVE = ("hold_epochs", "views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
 _SHARES = ("hold_sparsity", "momentum", "start_sparsity", "distill_weight", "ema_decay")
@@ -92,7 +109,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
     """Turn YAML text into a Recipe.
 
     Args:
-        text: a YAML mapping with exactly the fields of `Recipe`.
+        text: a YAML mapping with exactly the fields of `Recipe`; those with a default may be left out.
         where: named in error messages.
 
     Raises:
@@ -111,7 +128,10 @@ def parse_recipe(text: str, where: str) -> Recipe:
         if key not in hints:
             raise InputError(f"{where}: {key} must be a recipe field (one of {', '.join(hints)}), not an unknown key")
     values: dict[str, typing.Any] = {}
+    optional = {f.name for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
     for key, hint in hints.items():
+        if key not in loaded and key in optional:
+            continue
         if key not in loaded:
             raise InputError(f"{where}: {key} must be given, not missing")
         values[key] = _typed(loaded[key], hint, f"{where}: {key}")
@@ -135,12 +155,16 @@ def _typed(value: object, hint: object, where: str) -> object:
 def _check_ranges(recipe: Recipe, where: str) -> None:
     if not 2 <= recipe.act_bits <= 8:
         raise InputError(f"{where}: act_bits must be in 2..8, not {recipe.act_bits}")
-    if not 1 <= recipe.pred_bits < recipe.act_bits:
+    for key, known in _WORDS.items():
+        if getattr(recipe, key) not in known:
+            words = " or ".join([", ".join(f"'{word}'" for word in known[:-1]), f"'{known[-1]}'"])
+            raise InputError(f"{where}: {key} must be {words}, not {getattr(recipe, key)!r}")
+    if recipe.gating == "none" and recipe.pred_bits != recipe.act_bits:
+        raise InputError(f"{where}: pred_bits must be act_bits where gating is 'none', not {recipe.pred_bits}")
+    if recipe.gating != "none" and not 1 <= recipe.pred_bits < recipe.act_bits:
         raise InputError(f"{where}: pred_bits must be in 1..{recipe.act_bits - 1}, not {recipe.pred_bits}")
-    if recipe.gating not in ("release", "all"):
-        raise InputError(f"{where}: gating must be 'release' or 'all', not {recipe.gating!r}")
-    if recipe.start_scope not in ("network", "layer", "channel"):
-        raise InputError(f"{where}: start_scope must be 'network', 'layer' or 'channel', not {recipe.start_scope!r}")
+    if recipe.thresholds == "fixed" and isinstance(recipe.delta_target, str):
+        raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not 'start'")
     if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
         raise InputError(f"{where}: delta_target must be a number or 'start', not {recipe.delta_target!r}")
     for key in _POSITIVE:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pgsim.errors import InputError
 from pgsim.train.data import open_npz, read_float_weights
-from pgsim.train.network import BLOCKS_PER_STAGE, IMAGE_CLIP, IMAGE_CODE_MAX, Block, PGResNet20
+from pgsim.train.network import IMAGE_CLIP, IMAGE_CODE_MAX, Block, PGResNet
 
 BN_EPS = 1e-5
 
@@ -98,13 +98,17 @@ class TaughtViews:
         os.replace(temporary, self.path)
 
 
-def start_from_float(net: PGResNet20, path: Path) -> None:
-    """Copy a float ResNet-20's convolutions, batch norms and classifier into `net`."""
+def start_from_float(net: PGResNet, path: Path) -> None:
+    """Copy a float ResNet's convolutions, batch norms and classifier into `net`; raise InputError for another depth."""
     arrays = read_float_weights(path)
+    blocks = sum(name.startswith("layer1.") and name.endswith(".conv1.weight") for name in arrays)
+    if blocks != net.blocks_per_stage:
+        depths = f"ResNet-{6 * net.blocks_per_stage + 2}, not ResNet-{6 * blocks + 2}"
+        raise InputError(f"{path} must hold the float weights of the recipe's network, {depths}")
     pairs: list[tuple[nn.Module, str]] = [(net.stem, "conv1"), (net.bn, "bn1"), (net.classifier, "linear")]
     for position, module in enumerate(net.blocks):
         block = cast(Block, module)
-        name = f"layer{position // BLOCKS_PER_STAGE + 1}.{position % BLOCKS_PER_STAGE}"
+        name = net.block_name(position)
         pairs += [(block.conv1, f"{name}.conv1"), (block.bn1, f"{name}.bn1")]
         pairs += [(block.conv2, f"{name}.conv2"), (block.bn2, f"{name}.bn2")]
     for module, name in pairs:

@@ -12,22 +12,21 @@ import torch
 from pgsim.errors import InputError
 from pgsim.train.checkpoint import load_checkpoint
 from pgsim.train.data import open_npz
-from pgsim.train.loop import build_network
-from pgsim.train.network import PGResNet20
+from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
 
 FORMAT = "pgsim-weights-1"
 SKIPPED = "num_batches_tracked"
 
 
-def save_weights(path: Path, net: PGResNet20, recipe: Recipe, history: dict[str, Any]) -> None:
+def save_weights(path: Path, net: PGResNet, recipe: Recipe, history: dict[str, Any]) -> None:
     """Write float32 master weights, batch norm, clips and thresholds under their PyTorch names, and `meta` (JSON)."""
     arrays = {n: t.detach().numpy() for n, t in net.state_dict().items() if not n.endswith(SKIPPED)}
     meta = json.dumps({"format": FORMAT, "recipe": recipe_text(recipe), "history": history}, sort_keys=True)
     np.savez_compressed(path, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)
 
 
-def read_network(path: Path) -> tuple[PGResNet20, Recipe, dict[str, Any]]:
+def read_network(path: Path) -> tuple[PGResNet, Recipe, dict[str, Any]]:
     """Read a trained network from a checkpoint (.pt) or from weights (.npz).
 
     Returns:

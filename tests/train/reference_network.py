@@ -37,7 +37,8 @@ def run_layer(layer: w.Layer, codes: Integers) -> tuple[Integers, Integers | Non
     high = convolve(codes // 2**low_bits, weight, stride, padding)
     low = convolve(codes % 2**low_bits, weight, stride, padding)
     mask = (high > layer.gate.threshold[None, :, None, None]).astype(np.int64)
-    return high * 2**low_bits + mask * low, mask
+    kept = mask if layer.gate.policy.value == "zero" else 1
+    return kept * high * 2**low_bits + mask * low, mask
 
 
 def run_network(layers: tuple[w.Layer, ...], image_codes: Integers) -> tuple[Integers, list[Integers], list[Integers]]:

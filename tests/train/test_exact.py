@@ -11,18 +11,21 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch import nn  # noqa: E402
 
+from pgsim.model.inference import logits_of  # noqa: E402
 from pgsim.train.exact import float_type, run_exact  # noqa: E402
 from pgsim.train.export import build_trace, integer_layers  # noqa: E402
 from pgsim.train.frozen import FrozenNet, ToCodes, codes_of_accumulator, freeze  # noqa: E402
-from pgsim.train.network import Block, PGResNet20  # noqa: E402
+from pgsim.train.network import Block, PGResNet  # noqa: E402
 from pgsim.train.thresholds import accumulator_range, bisect_thresholds  # noqa: E402
 from tests.train.reference_network import run_network  # noqa: E402
 
 
-def random_network(act_bits: int, pred_bits: int, gating: str, seed: int) -> PGResNet20:
+def random_network(
+    act_bits: int, pred_bits: int, gating: str, seed: int, *, keep: bool = True, network: str = "resnet20"
+) -> PGResNet:
     """A network whose norms, clips and thresholds are random, with negative and zero gammas among them."""
     torch.manual_seed(seed)
-    net = PGResNet20(act_bits, pred_bits, gating)
+    net = PGResNet(act_bits, pred_bits, gating, keep=keep, network=network)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -44,13 +47,21 @@ def random_codes(images: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("act_bits", "pred_bits", "gating"),
-    [(3, 2, "release"), (4, 3, "release"), (3, 2, "all"), (2, 1, "all"), (8, 4, "release")],
+    ("act_bits", "pred_bits", "gating", "keep"),
+    [
+        (3, 2, "release", True),
+        (4, 3, "release", True),
+        (3, 2, "all", True),
+        (2, 1, "all", True),
+        (8, 4, "release", True),
+        (3, 2, "release", False),
+        (3, 3, "none", True),
+    ],
 )
 def test_exact_run_exported_layers_and_plain_reference_agree_on_every_integer(
-    act_bits: int, pred_bits: int, gating: str
+    act_bits: int, pred_bits: int, gating: str, keep: bool
 ) -> None:
-    frozen = freeze(random_network(act_bits, pred_bits, gating, seed=act_bits))
+    frozen = freeze(random_network(act_bits, pred_bits, gating, seed=act_bits, keep=keep))
     codes = random_codes(2, 1)
     run = run_exact(frozen, codes, keep=True)
     logits, outputs, masks = run_network(integer_layers(frozen), codes.astype(np.int64))
@@ -58,16 +69,29 @@ def test_exact_run_exported_layers_and_plain_reference_agree_on_every_integer(
     for layer, expected in zip(run.layers, outputs, strict=True):
         np.testing.assert_array_equal(layer.output, expected, strict=True)
     found = [layer.mask for layer in run.layers if layer.mask is not None]
-    assert len(found) == (18 if gating == "all" else 9)
+    assert len(found) == {"all": 18, "release": 9, "none": 0}[gating]
     for mask, expected in zip(found, masks, strict=True):
         np.testing.assert_array_equal(mask, expected.astype(bool))
-    assert any(mask.any() and not mask.all() for mask in found)
+    assert gating == "none" or any(mask.any() and not mask.all() for mask in found)
     np.testing.assert_array_equal(run.logits, logits, strict=True)
     assert len(np.unique(run.logits)) > 2
 
 
-def test_the_integer_network_follows_the_float_one() -> None:
-    net = random_network(8, 4, "release", seed=5)
+@pytest.mark.parametrize(("network", "layers"), [("resnet32", 32), ("resnet56", 56)])
+def test_deeper_networks_are_exported_whole(network: str, layers: int) -> None:
+    net = random_network(3, 2, "release", seed=2, network=network)
+    frozen, codes = freeze(net), random_codes(1, 3)
+    assert [conv.name for conv in frozen.convs][-1] == f"layer3.{(layers - 2) // 6 - 1}.conv2"
+    trace = build_trace(frozen, codes, {})
+    assert len(trace.layers) == layers
+    assert logits_of(trace.layers, codes.astype(np.int16))["logits"].ravel().tolist() == (
+        run_exact(frozen, codes).logits.ravel().tolist()
+    )
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_integer_network_follows_the_float_one(keep: bool) -> None:
+    net = random_network(8, 4, "release", seed=5, keep=keep)
     frozen = freeze(net)
     codes = random_codes(4, 2)
     with torch.no_grad():
@@ -123,7 +147,7 @@ def test_a_trace_records_what_the_exact_run_read_and_wrote() -> None:
 
 
 def test_blocks_widen_by_zero_channels_on_both_sides() -> None:
-    block = cast(Block, PGResNet20(3, 2, "release").blocks[3])
+    block = cast(Block, PGResNet(3, 2, "release").blocks[3])
     short = block.shortcut(torch.ones(1, 16, 4, 4))
     assert short.shape == (1, 32, 2, 2)
     assert short[0, :, 0, 0].tolist() == [0.0] * 8 + [1.0] * 16 + [0.0] * 8

@@ -46,14 +46,17 @@ def test_a_dense_convolution_passes_the_gradient_of_its_real_operands(stride: in
     torch.testing.assert_close(weight.grad, real_w.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize(("act_bits", "pred_bits"), [(3, 2), (4, 3), (2, 1), (4, 2)])
-def test_a_gated_convolution_follows_equations_5_to_7(act_bits: int, pred_bits: int, sparse: bool) -> None:
+def test_a_gated_convolution_follows_equations_5_to_7(act_bits: int, pred_bits: int, sparse: bool, keep: bool) -> None:
     low_bits, step, stride = act_bits - pred_bits, 0.2, 1
     codes = codes_of((2, 3, 5, 5), 2**act_bits - 1, 3).requires_grad_()
     weight = normal((4, 3, 3, 3), 4).requires_grad_()
     delta = torch.tensor([-0.5, 0.0, 0.4, 1.0]).requires_grad_()
-    out, mask = cast(tuple[Tensor, Tensor], GatedConv.apply(codes, weight, delta, step, stride, 1, low_bits, sparse))
+    out, mask = cast(
+        tuple[Tensor, Tensor], GatedConv.apply(codes, weight, delta, step, stride, 1, low_bits, sparse, keep)
+    )
     grad = channels_last(normal(tuple(out.shape), 5))
     out.backward(grad)
 
@@ -65,19 +68,21 @@ def test_a_gated_convolution_follows_equations_5_to_7(act_bits: int, pred_bits: 
     threshold = delta.detach().double().view(1, -1, 1, 1)
     expected_mask = o_high > threshold
     assert torch.equal(mask.bool(), expected_mask)
-    torch.testing.assert_close(out.double(), o_high + expected_mask * o_low, rtol=1e-5, atol=1e-6)
+    predicted = o_high if keep else expected_mask * o_high
+    torch.testing.assert_close(out.double(), predicted + expected_mask * o_low, rtol=1e-5, atol=1e-6)
 
     g = grad.double()
     s = torch.sigmoid(SURROGATE_SLOPE * (o_high - threshold))
-    slope = SURROGATE_SLOPE * s * (1 - s) * o_low
+    slope = SURROGATE_SLOPE * s * (1 - s) * (o_low if keep else o_high + o_low)
     share = -2 * expected_mask * slope if sparse else -slope
     torch.testing.assert_close(delta.grad, (g * share).sum((0, 2, 3)).float(), rtol=1e-4, atol=1e-5)
+    g_high = g if keep else g * expected_mask
     grad_x, _, _ = torch.ops.aten.convolution_backward(
-        g, high, real_w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False]
+        g_high, high, real_w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False]
     )
     torch.testing.assert_close(codes.grad, grad_x.float(), rtol=1e-4, atol=1e-5)
     leaf = real_w.clone().requires_grad_()
-    (F.conv2d(high, leaf, None, 1, 1) * g + expected_mask * F.conv2d(low, leaf, None, 1, 1) * g).sum().backward()
+    (F.conv2d(high, leaf, None, 1, 1) * g_high + expected_mask * F.conv2d(low, leaf, None, 1, 1) * g).sum().backward()
     torch.testing.assert_close(weight.grad, leaf.grad.float(), rtol=1e-4, atol=1e-5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,9 @@ from pgsim.errors import InputError  # noqa: E402
 from pgsim.train import loop  # noqa: E402
 from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
 from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
+from pgsim.train.network import Pact  # noqa: E402
 from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
+from pgsim.train.weights import read_network  # noqa: E402
 from tests.train.synthetic import recipe, write_folder  # noqa: E402
 
 
@@ -174,7 +177,69 @@ def test_the_mean_over_batches_becomes_the_running_statistics(folder: Path, tmp_
 def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
     (out / "r.yaml").write_text(recipe_text(recipe()))
     values = {"recipe": str(out / "r.yaml"), "data": str(folder), "out": str(out), "resume": False, "threads": 1}
-    return argparse.Namespace(**{**values, **changes})
+    return argparse.Namespace(**{**values, "minutes": None, **changes})
+
+
+def test_a_time_budget_stops_with_a_checkpoint_and_the_best_epoch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    original, accuracies = loop.Run.one_step, iter([0.5, 0.25])
+
+    def step(self: loop.Run) -> tuple[float, float]:
+        now[0] += 60.0 if self.step < 5 else 0.0
+        return original(self)
+
+    def evaluate(self: loop.Run, _batches: int) -> dict[str, object]:
+        return {"held_out_accuracy": next(accuracies), "step_seen": self.step}
+
+    monkeypatch.setattr(loop.Run, "one_step", step)
+    monkeypatch.setattr(loop.Run, "evaluate", evaluate)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    assert command.run(arguments(folder, tmp_path, minutes=4.5)) == 0
+    assert load_checkpoint(tmp_path / "tiny.pt").step == 5
+    said = capsys.readouterr().err
+    assert "4.5 minutes are up at step 5 of 8; continue with --resume" in said
+    assert f"the best epoch so far is in {tmp_path / 'tiny.best.weights.npz'}" in said
+    assert command.run(arguments(folder, tmp_path, resume=True)) == 0
+    _, _, history = read_network(tmp_path / "tiny.best.weights.npz")
+    assert history["held_out_accuracy"] == 0.5
+    assert history["step_seen"] == 4
+    with pytest.raises(InputError, match="--minutes must be more than 0, not -1"):
+        command.run(arguments(folder, tmp_path, minutes=-1.0))
+
+
+def test_fixed_thresholds_stay_and_maximum_clips_follow_their_input(folder: Path, tmp_path: Path) -> None:
+    fixed = recipe(thresholds="fixed", delta_target=0.5, policy="zero", clip="max", name="fixed")
+    run = new_run(folder, tmp_path, fixed)
+    run.start(folder)
+    start = [float(pact.alpha) for _, pact in run.net.pacts()]
+    for _ in range(2):
+        run.one_step()
+    deltas = [cast(torch.Tensor, conv.delta) for _, conv in run.net.gated_convs()]
+    assert all((delta == 0.5).all() and delta.grad is None for delta in deltas)
+    assert all(not conv.keep for _, conv in run.net.gated_convs())
+    now = [float(pact.alpha) for _, pact in run.net.pacts()]
+    assert all(first != second for first, second in zip(start, now, strict=True))
+    assert all(pact.alpha.grad is None for _, pact in run.net.pacts())
+
+
+def test_a_running_maximum_moves_a_tenth_of_the_way() -> None:
+    pact = Pact(7, learned=False).train()
+    pact.alpha.data.fill_(2.0)
+    pact(torch.tensor([-5.0, 1.0, 4.0]))
+    assert float(pact.alpha) == pytest.approx(2.2)
+    pact.eval()(torch.tensor([100.0]))
+    assert float(pact.alpha) == pytest.approx(2.2)
+
+
+def test_float_weights_of_another_depth_are_refused(folder: Path, tmp_path: Path) -> None:
+    deep = recipe(network="resnet32", teacher="''", distill_weight=0.0)
+    run = loop.Run(deep, folder, tmp_path, read_train(folder))
+    with pytest.raises(
+        InputError, match="must hold the float weights of the recipe's network, ResNet-32, not ResNet-20"
+    ):
+        run.start(folder)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(

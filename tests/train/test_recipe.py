@@ -39,9 +39,14 @@ def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     [
         ({"act_bits": 9}, "act_bits must be in 2..8, not 9"),
         ({"pred_bits": 3}, "pred_bits must be in 1..2, not 3"),
-        ({"gating": "some"}, "gating must be 'release' or 'all', not 'some'"),
+        ({"gating": "some"}, "gating must be 'release', 'all' or 'none', not 'some'"),
         ({"start_scope": "pixel"}, "start_scope must be 'network', 'layer' or 'channel', not 'pixel'"),
         ({"delta_target": "end"}, "delta_target must be a number or 'start', not 'end'"),
+        ({"gating": "none"}, "pred_bits must be act_bits where gating is 'none', not 2"),
+        ({"network": "resnet18"}, "network must be 'resnet20', 'resnet32' or 'resnet56', not 'resnet18'"),
+        ({"clip": "mean"}, "clip must be 'pact' or 'max', not 'mean'"),
+        ({"policy": "drop"}, "policy must be 'keep' or 'zero', not 'drop'"),
+        ({"thresholds": "fixed"}, "delta_target must be a number where thresholds are 'fixed', not 'start'"),
         ({"epochs": 0}, "epochs must be more than 0, not 0"),
         ({"learning_rate": "1e-3"}, "learning_rate must be of type float, not '1e-3'"),
         ({"sparse_bp": 1}, "sparse_bp must be of type bool, not 1"),
@@ -53,6 +58,12 @@ def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
 def test_a_wrong_field_is_refused_by_name(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=f"tiny.yaml: {message}"):
         recipe(**changes)
+
+
+def test_what_later_versions_added_may_be_left_out() -> None:
+    first = recipe()
+    assert (first.network, first.clip, first.thresholds, first.policy) == ("resnet20", "pact", "learned", "keep")
+    assert recipe(gating="none", pred_bits=3).pred_bits == 3
 
 
 def test_a_missing_key_is_named() -> None:

@@ -116,10 +116,26 @@ def test_an_npz_that_holds_no_weights_is_refused(folder: Path) -> None:
 
 def test_sparsity_by_macs_weights_each_layer_by_its_reduction() -> None:
     layers = (LayerSparsity("a", 100, 50, 9), LayerSparsity("b", 100, 10, 90))
-    report = Report(images=10, right=7, layers=layers, differing=(), float_right=6, logits_equal=10)
+    dense = (LayerSparsity("c", 200, 200, 30),)
+    report = Report(
+        images=10, right=7, act_bits=5, pred_bits=3, layers=layers, dense=dense, differing=(), float_right=6,
+        logits_equal=10,
+    )  # fmt: skip
     assert report.top1 == 70.0
     assert report.sparsity == pytest.approx(1 - 60 / 200)
     assert report.mac_sparsity == pytest.approx(1 - (50 * 9 + 10 * 90) / (100 * 9 + 100 * 90))
+    assert report.b_avg(gated_only=True, by_macs=False) == pytest.approx(3 + 2 * 60 / 200)
+    assert report.b_avg(gated_only=True, by_macs=True) == pytest.approx(3 + 2 * 1350 / 9900)
+    assert report.b_avg(gated_only=False, by_macs=False) == pytest.approx((60 * 5 + 140 * 3 + 200 * 5) / 400)
+    assert report.b_avg(gated_only=False, by_macs=True) == pytest.approx(3 + 2 * (1350 + 6000) / (9900 + 6000))
+
+
+def test_without_a_gate_nothing_is_said_of_sparsity() -> None:
+    dense = (LayerSparsity("c", 200, 200, 30),)
+    report = Report(10, 7, 3, 3, (), dense, (), 6, 10)
+    assert report.sparsity == report.mac_sparsity == 0
+    assert report.b_avg(gated_only=False, by_macs=True) == 3
+    assert not any("sparsity" in key for key in report.as_info(whole_set=True))
 
 
 @pytest.mark.slow

@@ -137,8 +137,8 @@ def cosimulate(
     `bench` is the machine, if it is compiled already. `wave` names a VCD file of the whole run; it is complete when the
     last layer has been yielded. `assertions` builds in those of the RTL; one that fails is a difference. `started` is
     called with (what, amount done, amount in all) before the machine is compiled and before each batch. Raises
-    InputError where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an error,
-    OSError where the waveform cannot be written.
+    InputError where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an
+    error, OSError where the waveform cannot be written.
     """
     trace = network.trace
     if not 1 <= images <= trace.images:

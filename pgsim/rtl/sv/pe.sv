@@ -86,13 +86,15 @@ module pe
     assign sum = joined ? (SUM_BITS'(part) <<< LOW_ACT_BITS) + SUM_BITS'(low_part) : SUM_BITS'(part);
     assign low_base = low_begins ? held : low_held;
     gate #(.WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) comparator (
-        .clk, .taken(low_used && low_passes && low_opens), .psum(PSUM_BITS'(low_base)), .threshold, .low_bits, .keeps, .mask, .opened
+        .clk, .taken(low_used && low_passes && low_opens), .psum(PSUM_BITS'(low_base)), .threshold, .low_bits, .keeps,
+        .mask, .opened
     );
     assign mask_now = low_opens ? mask : mask_held;
     assign low_from = low_opens ? WIDE_BITS'(opened) : low_base;
     assign low_sum = mask_now ? low_part : '0;
     accumulator #(.SUM_BITS(LOW_PART_BITS), .WIDE_BITS(WIDE_BITS), .PSUM_BITS(PSUM_BITS), .OVERFLOW(OVERFLOW)) low_adder (
-        .clk, .taken(low_used && low_passes), .from(low_from), .sum(low_sum), .shift(low_shift), .ends_step(low_ends_step), .to(low_to)
+        .clk, .taken(low_used && low_passes), .from(low_from), .sum(low_sum), .shift(low_shift),
+        .ends_step(low_ends_step), .to(low_to)
     );
     assign psum = PSUM_BITS'(joined ? held : low_held);
     always_ff @(posedge clk) begin

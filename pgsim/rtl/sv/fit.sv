@@ -25,7 +25,8 @@ module fit
     assign fitted = PSUM_BITS'(value);
   end
 
-`ifdef PGSIM_ASSERT  // simulation only; machine.sv then gives an accumulator the bits in which a sum that does not fit shows
+  // Simulation only. machine.sv then gives an accumulator the bits in which a sum that does not fit shows.
+`ifdef PGSIM_ASSERT
   if (OVERFLOW == OVERFLOW_ERROR) begin : error
     always_ff @(posedge clk)
       if (taken)

@@ -1,0 +1,57 @@
+"""Precision Gating for any torch network: quantised and gated layers, conversion, calibration, traces (docs/torch.md).
+
+    model = pgsim.nn.convert(model, Recipe(...)) -> calibrate -> train as usual -> trace -> pgsim.io.trace.write_trace
+
+Pure torch, on a CPU or a CUDA device; imports torch (the extra `train`), which `import pgsim` does not.
+"""
+
+from __future__ import annotations
+
+from pgsim.arith.formats import Encoding
+from pgsim.nn.calibrate import calibrate
+from pgsim.nn.codes import WeightFormat
+from pgsim.nn.functional import (
+    SURROGATE_SLOPE,
+    Gating,
+    MaskGradient,
+    Policy,
+    dense_conv2d,
+    dense_linear,
+    gated_conv2d,
+    gated_linear,
+)
+from pgsim.nn.layers import CodedLayer, GatedConv2d, GatedLinear, QuantConv2d, QuantLinear, coded_layers
+from pgsim.nn.quantisers import Pact, QuantiseInput, Quantiser
+from pgsim.nn.recurrent import GatedLSTMCell, QuantLSTMCell
+from pgsim.nn.statistics import AverageBits, Sparsity, b_avg, penalty, reset_counts, sparsity
+
+__all__ = [
+    "SURROGATE_SLOPE",
+    "AverageBits",
+    "CodedLayer",
+    "Encoding",
+    "GatedConv2d",
+    "GatedLSTMCell",
+    "GatedLinear",
+    "Gating",
+    "MaskGradient",
+    "Pact",
+    "Policy",
+    "QuantConv2d",
+    "QuantLSTMCell",
+    "QuantLinear",
+    "QuantiseInput",
+    "Quantiser",
+    "Sparsity",
+    "WeightFormat",
+    "b_avg",
+    "calibrate",
+    "coded_layers",
+    "dense_conv2d",
+    "dense_linear",
+    "gated_conv2d",
+    "gated_linear",
+    "penalty",
+    "reset_counts",
+    "sparsity",
+]

@@ -1,0 +1,151 @@
+"""Choose scales and thresholds from data: what training starts from, and the static scales that a trace needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pgsim.nn.codes import split_codes, weight_codes
+from pgsim.nn.functional import gated_phases
+from pgsim.nn.layers import CodedLayer, coded_layers
+from pgsim.nn.product import Product
+from pgsim.nn.quantisers import Pact, Quantiser
+
+CLIP_SHARES = tuple(0.15 + 0.025 * step for step in range(35))
+"""Shares of the largest value that are tried as a PACT clip."""
+
+
+def calibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    sparsity: float | None = None,
+    scope: Literal["channel", "layer"] = "layer",
+    pact: bool = True,
+) -> None:
+    """Set the model's scales, and with `sparsity` its thresholds, from `batches`; the model runs in evaluation mode.
+
+    A fixed scale becomes the largest |input| of all batches. With `pact`, a PACT clip becomes the mean over batches of
+    the clip with the least squared error; leave it False once clips are trained. Where `sparsity` is given (0 .. 1),
+    thresholds are placed so that at least that share of the prediction-phase outputs over all batches is not updated,
+    per output channel or per layer. Later layers see what the earlier ones give with the values found so far.
+
+    Args:
+        batches: tensors, or tuples of positional arguments of the model; at least one.
+
+    Counts (`outputs`, `updated`) are left as they were. Raises ValueError for no batches or a sparsity outside 0 .. 1.
+    """
+    if sparsity is not None and not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity must be 0 .. 1, not {sparsity}")
+    kept = list(batches)
+    if not kept:
+        raise ValueError("batches must hold at least one batch, not 0")
+    watch = _Scales(pact)
+    quantisers = [m for m in model.modules() if isinstance(m, Quantiser)]
+    with _looking(model), torch.no_grad():
+        for quantiser in quantisers:
+            quantiser.watch = watch
+        try:
+            _run(model, kept)
+        finally:
+            for quantiser in quantisers:
+                quantiser.watch = None
+        if sparsity is None:
+            return
+        layers = [layer for layer in coded_layers(model).values() if layer.gating is not None]
+        for layer in layers:
+            layer.watch = _Thresholds(sparsity, scope)
+        try:
+            _run(model, kept)
+        finally:
+            for layer in layers:
+                layer.watch = None
+
+
+class _Scales:
+    """Sets each quantiser's clip from all it has seen."""
+
+    def __init__(self, pact: bool) -> None:
+        self.pact = pact
+        self.seen: dict[int, list[float]] = {}
+
+    def __call__(self, quantiser: Quantiser, x: Tensor) -> None:
+        seen = self.seen.setdefault(id(quantiser), [])
+        if not isinstance(quantiser, Pact):
+            seen.append(float(x.abs().max()))
+            quantiser.set_clip(max(seen) or 1.0)
+        elif self.pact:
+            seen.append(best_clip(x, quantiser.format.max_code))
+            quantiser.set_clip(sum(seen) / len(seen))
+
+
+class _Thresholds:
+    """Sets one layer's thresholds from all prediction-phase outputs it has seen."""
+
+    def __init__(self, sparsity: float, scope: str) -> None:
+        self.sparsity, self.scope = sparsity, scope
+        self.seen: list[Tensor] = []
+
+    def __call__(self, layer: CodedLayer, codes: Tensor, weight: Tensor, act_step: float, product: Product) -> None:
+        assert layer.gating is not None
+        assert layer.delta is not None
+        act = layer.quantiser().format
+        update_bits = layer.gating.update_bits(act.bits)
+        planes = split_codes(codes, act.encoding, update_bits)
+        weights = weight_codes(weight, layer.weights)
+        phases = gated_phases(product, planes, weights, layer.delta, act_step, act, layer.gating)
+        unit = (phases.unit * 2.0**update_bits).expand(layer.delta.numel())
+        real = phases.a_h.double() * product.along(unit)
+        channels = real.transpose(0, 1).flatten(1) if real.dim() == 4 else real.flatten(0, -2).t()
+        self.seen.append(channels)
+        every = torch.cat(self.seen, 1)
+        if self.scope == "layer":
+            every = every.reshape(1, -1)
+        # Half a unit above the largest output that shall stay: no rounding of Delta moves it to the other side.
+        rank = int(-(-self.sparsity * every.shape[1] // 1))
+        ranked = every.sort(1).values
+        stays = ranked[:, rank - 1] + unit.min() / 2 if rank else ranked[:, 0] - unit.min() / 2
+        layer.delta.copy_(stays.expand(layer.delta.numel()))
+
+
+def best_clip(values: Tensor, levels: int) -> float:
+    """Return the clip in (0, max] with the least squared error of an unsigned quantiser of `levels` codes above 0."""
+    top = float(values.max())
+    if top <= 0:
+        return 1.0
+    positive = values.clamp_min(0)
+    errors = []
+    for share in CLIP_SHARES:
+        clip = top * share
+        quantised = torch.round(positive.clamp_max(clip) * (levels / clip)) * (clip / levels)
+        errors.append((float((positive - quantised).square().mean()), clip))
+    return min(errors)[1]
+
+
+def run_model(model: nn.Module, inputs: Any) -> Any:
+    """Call the model on a tensor, or on a tuple of positional arguments."""
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def _run(model: nn.Module, batches: list[Any]) -> None:
+    for batch in batches:
+        run_model(model, batch)
+
+
+@contextmanager
+def _looking(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode and give modes and counts back as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    counts = [(layer, layer.outputs, layer.updated) for layer in coded_layers(model).values()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for layer, outputs, updated in counts:
+            layer.outputs, layer.updated = outputs, updated

@@ -1,0 +1,115 @@
+"""The sums under a layer, on integer codes in float tensors: convolution and matrix product, with their gradients.
+
+Exactness: every partial sum is an integer of at most sum|weight code| * max|activation code|. Below 2^24 float32 holds
+it, below 2^53 float64 does. On a CPU (direct and GEMM algorithms) that is enough. An accelerator's library may choose
+Winograd or TF32: there sums run in float64 and are rounded to the nearest integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FLOAT32_EXACT = 2**24
+FLOAT64_EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Input [N, C, H, W] with weight [K, C/G, R, S] to [N, K, P, Q]; zero padding, code 0."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def of(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the convolution."""
+        with _deterministic(x):
+            return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, need_x: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of input and weight for the output's gradient; None for one that is not needed."""
+        if not (need_x or need_weight):
+            return None, None
+        with _deterministic(x):
+            grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, self.stride, self.padding, self.dilation, False, [0, 0], self.groups,
+                [need_x, need_weight, False],
+            )  # fmt: skip
+        return grad_x, grad_weight
+
+    def along(self, channels: Tensor) -> Tensor:
+        """Shape a vector [K] or [1] so that it broadcasts over the output's channels."""
+        return channels.view(-1, 1, 1)
+
+    def over(self, output: Tensor) -> Tensor:
+        """Sum an output-shaped tensor to [K]."""
+        return output.sum((0, 2, 3))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Input [..., C] with weight [K, C] to [..., K]: linear and matmul layers."""
+
+    def of(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the product."""
+        return F.linear(x, weight)
+
+    def gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, need_x: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of input and weight for the output's gradient; None for one that is not needed."""
+        rows = grad.reshape(-1, grad.shape[-1])
+        return (
+            grad @ weight if need_x else None,
+            rows.t() @ x.reshape(-1, x.shape[-1]) if need_weight else None,
+        )
+
+    def along(self, channels: Tensor) -> Tensor:
+        """Shape a vector [K] or [1] so that it broadcasts over the output's channels."""
+        return channels
+
+    def over(self, output: Tensor) -> Tensor:
+        """Sum an output-shaped tensor to [K]."""
+        return output.reshape(-1, output.shape[-1]).sum(0)
+
+
+Product = Convolution | Matrix
+
+
+def exact_dtype(weight: Tensor, max_code: int) -> torch.dtype:
+    """Return the float type in which sums of weight codes [K, ...] and codes of at most `max_code` are exact.
+
+    float32 on a CPU where no partial sum can reach 2^24 (and float32 means float32: torch's matmul precision is
+    "highest"), else float64. Raises ValueError where one could reach 2^53.
+    """
+    reach = float(weight.abs().flatten(1).sum(1, dtype=torch.float64).max()) * max_code
+    if reach >= FLOAT64_EXACT:
+        raise ValueError(f"sums of a layer must stay below 2^53, not reach {reach:.0f}")
+    plain = weight.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    return torch.float32 if plain and reach < FLOAT32_EXACT else torch.float64
+
+
+def exact_sum(product: Product, codes: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the layer's sums of codes and weight codes, exact integers in `dtype` (see `exact_dtype`)."""
+    sums = product.of(codes.to(dtype), weight.to(dtype))
+    return sums if codes.device.type == "cpu" else sums.round_()
+
+
+@contextmanager
+def _deterministic(x: Tensor) -> Iterator[Any]:
+    """Let cuDNN take only algorithms that give the same bits every time, without TF32."""
+    if not x.is_cuda:
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

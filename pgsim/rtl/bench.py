@@ -115,7 +115,7 @@ class Bench:
         """
         texts = sources(accelerator, widths, capacity, post)
         texts = change(texts) if change else texts
-        defines = bench_defines(accelerator, post) | {"PGSIM_ASSERT": 1} if assertions else {}
+        defines = bench_defines(accelerator, post) | ({"PGSIM_ASSERT": 1} if assertions else {})
         self.accelerator, self.widths, self.capacity, self.post = accelerator, widths, capacity, post
         self._library = _load(build(texts, defines, waves=waves, optimise=optimise, cache=cache))
         self._handle = ctypes.c_void_p(self._library.pg_new())

@@ -58,12 +58,16 @@ class Image:
 
 
 @cache
+def number_widths() -> dict[str, int]:
+    """Return the bits of each type of number of pgsim_pkg.sv."""
+    types = re.findall(r"typedef logic \[(\d+):0\] (\w+);", source("pgsim_pkg.sv"))
+    return {"logic": 1} | {kind: int(high) + 1 for high, kind in types}
+
+
+@cache
 def record_fields(name: str) -> tuple[tuple[str, int], ...]:
     """Return (field, bits) of a packed record of pgsim_pkg.sv, most significant first."""
-    text = source("pgsim_pkg.sv")
-    widths = {"logic": 1} | {
-        kind: int(high) + 1 for high, kind in re.findall(r"typedef logic \[(\d+):0\] (\w+);", text)
-    }
+    text, widths = source("pgsim_pkg.sv"), number_widths()
     found = re.search(rf"typedef struct packed \{{([^}}]*)\}} {name};", text)
     assert found, f"pgsim_pkg.sv has no record {name}"
     return tuple((field, widths[kind]) for kind, field in re.findall(r"^\s*(\w+) (\w+);", found.group(1), re.M))
@@ -172,9 +176,12 @@ def make_image(
     limit = 1 << (array.psum_bits - 1)
     column, row = np.divmod(np.arange(job.columns * parts.shape[1]), parts.shape[1])
     cycles = job.tile_cycles if job.cooperative else np.zeros(0, np.int64)
+    try:
+        records = pack_record("layer_t", dict(registers)), pack_record("segment_t", dict(segments))
+    except InputError as error:
+        raise InputError(f"layer {layer.name}: {error}") from error
     return Image(
-        pack_record("layer_t", dict(registers)),
-        pack_record("segment_t", dict(segments)),
+        *records,
         {
             "high": high_memory,
             "low": low_memory,
@@ -187,7 +194,10 @@ def make_image(
 
 
 def needed_capacity(layer: Layer, job: Job, accelerator: Accelerator, images: int) -> Capacity:
-    """Return the least capacity of a machine that takes the layer, whatever its codes are."""
+    """Return the least capacity of a machine that takes the layer, whatever its codes are.
+
+    Raises InputError where an address of the RTL has fewer bits.
+    """
     g, schedule, memory = layer.geometry, job.schedule, accelerator.memory
     pixels, pixel_words = g.in_height * g.in_width, g.groups * schedule.words
     beyond = job.columns  # a port of its own reads on past the last word for columns without work
@@ -195,7 +205,7 @@ def needed_capacity(layer: Layer, job: Job, accelerator: Accelerator, images: in
     def depth(buffer: Buffer) -> int:
         return images * -(-pixels // buffer.banks) * pixel_words + beyond
 
-    return Capacity(
+    capacity = Capacity(
         operand_bits=layer.act.bits + 1,
         stored_bits=layer.weight_format.bits + 1,
         high_depth=depth(memory.activation),
@@ -206,6 +216,16 @@ def needed_capacity(layer: Layer, job: Job, accelerator: Accelerator, images: in
         pixel_depth=int(schedule.segment_pixels.max()) if schedule.parts > 1 else 1,
         tile_depth=schedule.tiles + 1 if job.cooperative else 1,
     )
+    words = max(capacity.high_depth, capacity.low_depth, capacity.weight_depth)
+    widest = number_widths()
+    for what, amount, bits in (
+        ("pixels of its input", pixels, widest["pixel_t"]),
+        ("output channels", g.out_channels, widest["pos_t"]),
+        ("words of a bank that it takes", words, widest["address_t"]),
+    ):
+        if amount > 1 << bits:
+            raise InputError(f"layer {layer.name}: the RTL must count the {what} in {bits} bits, not {amount}")
+    return capacity
 
 
 def _places(count: int) -> NDArray[np.int32]:

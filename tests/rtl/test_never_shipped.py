@@ -243,6 +243,26 @@ def test_values_past_62_bits_go_through_no_unit() -> None:
         next(run_network(network, 1))
 
 
+def test_a_map_of_more_pixels_than_an_address_holds_is_refused() -> None:
+    b = Builder(21, 1)
+    b.add("map", Geometry(CONV, 1, 1, 1025, 1024, (1, 1), (255, 255)), NumberFormat(UNSIGNED, 2), post=[LOGITS])
+    with pytest.raises(
+        InputError, match=r"^layer map: the RTL must count the pixels of its input in 20 bits, not 1049600$"
+    ):
+        make_network(b.trace({}), machine("dense tiny"), 1)
+
+
+@SLOW
+@needs_compiler
+def test_the_longest_queue_and_a_channel_that_is_late_are_built() -> None:
+    made = machine("decoupled tiny", queue_depth=1 << 16, latency=70_000)
+    network = make_network(built(two_splits, 1), made, 1)
+    with compiled(network, optimise=0) as bench:
+        for one in cosimulate(network, range(4), 1, bench=bench):
+            assert one.comparison.equal, f"{one.name}: {one.comparison.first}"
+            assert one.comparison.cycles > 70_000
+
+
 CASES = [
     pytest.param(f"{organisation} {size}", make, id=f"{organisation}-{size}-{make.__name__}")
     for size in SIZES

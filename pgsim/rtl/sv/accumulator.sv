@@ -1,4 +1,6 @@
 // An accumulator's adder: adds a sum of products at its place; a step's last pass makes the value fit PSUM_BITS.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module accumulator
   import pgsim_pkg::*;
 #(

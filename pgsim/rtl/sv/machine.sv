@@ -1,6 +1,8 @@
 // The whole machine of docs/timing-contract.md: one clock, one contract cycle a clock cycle. A layer and batch is loaded
 // (registers of the layer, segment table, memories), the machine leaves reset, and `finished` rises in the first cycle at
 // whose start every segment is retired. Results leave at the output ports, one a column and cycle.
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module machine
   import pgsim_pkg::*;
 #(
@@ -78,7 +80,7 @@ module machine
     output logic                                  channel_reads,
     output logic                                  channel_writes,
     output logic    [COLUMNS-1:0]                 queue_push,
-    output pos_t    [COLUMNS-1:0]                 queue_count,    // at the start of the cycle
+    output count_t  [COLUMNS-1:0]                 queue_count,    // at the start of the cycle
     output group_cause_t [G-1:0]                  group_cause,
     output logic    [G-1:0]                       group_launch,
     output logic    [G-1:0][COLUMN_BITS-1:0]      group_column,   // of a launch
@@ -336,7 +338,8 @@ module machine
     number_t item_segment;
     logic [G-1:0] is_free, from_queue, runs, is_last, words_missing, weights_missing;
     place_t [G-1:0][L-1:0] item_place;
-    pos_t [COLUMNS-1:0] run, take;
+    count_t [COLUMNS-1:0] run;
+    pos_t [COLUMNS-1:0] take;
     logic [COLUMNS-1:0] head_slot, head_finished;
     place_t front_place[COLUMNS][L];
     logic [PSUM_BITS-1:0] front_psum[COLUMNS][L];

@@ -35,7 +35,7 @@ module off_chip
 
   number_t next_read;
   logic [1:0] live, seen_done, has, ended, queued;
-  logic [15:0] wait_left[2];
+  logic [19:0] wait_left[2];
   number_t left[2];
   traffic_t moving;  // bits after this cycle's; 0: the channel is free
   logic moving_slot, moving_out, older;
@@ -122,14 +122,14 @@ module off_chip
       moving_out <= now_out;
       for (int s = 0; s < 2; s++) begin
         left[s] <= left[s] - passed[s];
-        if (has[s] && wait_left[s] != 0) wait_left[s] <= wait_left[s] - 16'd1;
+        if (has[s] && wait_left[s] != 0) wait_left[s] <= wait_left[s] - 20'd1;
         queued[s] <= pending[s] && !(start_write && write_slot == 1'(s));
         seen_done[s] <= done[s];
         if (ends && now_slot == 1'(s)) begin
           if (now_out) ended[s] <= 1'b1;
           else begin
             has[s] <= 1'b1;
-            wait_left[s] <= 16'(LATENCY);
+            wait_left[s] <= 20'(LATENCY);
           end
         end
         if (issue[s]) begin

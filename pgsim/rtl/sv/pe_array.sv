@@ -1,5 +1,7 @@
 // The PE array (the MSB array of decoupled): R rows of pixels x C columns of channels, one tile at a time (section 3,
 // and section 5 for the other organisations).
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module pe_array
   import pgsim_pkg::*;
 #(

@@ -4,6 +4,7 @@
 package pgsim_pkg;
 
   typedef logic [15:0] pos_t;      // a coordinate, a reduction step, a channel
+  typedef logic [16:0] count_t;    // entries of a FIFO, which may be 2^16
   typedef logic [19:0] pixel_t;    // a pixel of a feature map, or a count of them
   typedef logic [23:0] address_t;  // a word in a memory bank
   typedef logic [23:0] number_t;   // a segment or a tile of the layer

@@ -16,10 +16,10 @@ module queue_bank
     input  place_t                             push_place,
     input  logic [PSUM_BITS-1:0]               push_psum,
     input  pos_t                               take,
-    output pos_t                               count,
+    output count_t                             count,
     output logic                               full,
     output logic                               head_slot,
-    output pos_t                               run,       // entries of one segment at the head
+    output count_t                             run,       // entries of one segment at the head
     output place_t [TAKES-1:0]                 place,     // of the first entries
     output logic   [TAKES-1:0][PSUM_BITS-1:0]  psum
 );
@@ -33,20 +33,20 @@ module queue_bank
   } entry_t;
 
   entry_t entries[DEPTH];
-  pos_t head;
-  pos_t of_slot[2];  // entries of each of the two segments
+  count_t head;
+  count_t of_slot[2];  // entries of each of the two segments
 
-  function automatic pos_t wrapped(input pos_t index);
-    wrapped = index >= 16'(DEPTH) ? index - 16'(DEPTH) : index;
+  function automatic count_t wrapped(input logic [17:0] index);
+    wrapped = 17'(index >= 18'(DEPTH) ? index - 18'(DEPTH) : index);
   endfunction
 
   assign count = of_slot[0] + of_slot[1];
-  assign full = count == 16'(DEPTH);
+  assign full = count == 17'(DEPTH);
   assign head_slot = entries[INDEX_BITS'(head)].slot;
   assign run = of_slot[head_slot];
   always_comb
     for (int t = 0; t < TAKES; t++) begin
-      automatic entry_t entry = entries[INDEX_BITS'((head + 16'(t)) % 16'(DEPTH))];
+      automatic entry_t entry = entries[INDEX_BITS'((18'(head) + 18'(t)) % 18'(DEPTH))];
       place[t] = entry.place;
       psum[t] = entry.psum;
     end
@@ -57,11 +57,11 @@ module queue_bank
       of_slot[0] <= '0;
       of_slot[1] <= '0;
     end else begin
-      head <= wrapped(head + take);
+      head <= wrapped(18'(head) + 18'(take));
       for (int s = 0; s < 2; s++)
-        of_slot[s] <= of_slot[s] + 16'(push && push_slot == 1'(s)) - (head_slot == 1'(s) ? take : 16'd0);
+        of_slot[s] <= of_slot[s] + 17'(push && push_slot == 1'(s)) - (head_slot == 1'(s) ? 17'(take) : 17'd0);
     end
-    if (push) entries[INDEX_BITS'(wrapped(head + count))] <= '{slot: push_slot, place: push_place, psum: push_psum};
+    if (push) entries[INDEX_BITS'(wrapped(18'(head) + 18'(count)))] <= '{slot: push_slot, place: push_place, psum: push_psum};
   end
 
 endmodule

@@ -17,8 +17,8 @@ module scheduler
     input  layer_t                                layer,
     input  logic   [GROUPS-1:0]                   is_free,
     // the queue
-    input  pos_t   [COLUMNS-1:0]                  count,
-    input  pos_t   [COLUMNS-1:0]                  run,
+    input  count_t [COLUMNS-1:0]                  count,
+    input  count_t [COLUMNS-1:0]                  run,
     input  logic   [COLUMNS-1:0]                  full,
     input  logic   [COLUMNS-1:0]                  head_finished, // the column has offered all of the run's segment
     output pos_t   [COLUMNS-1:0]                  take,
@@ -127,7 +127,7 @@ module scheduler
   logic [COLUMNS-1:0] qualifies, taken;
   always_comb begin
     for (int c = 0; c < COLUMNS; c++)
-      qualifies[c] = count[c] != 0 && (run[c] >= 16'(LANES) || head_finished[c] || full[c]);
+      qualifies[c] = count[c] != 0 && (run[c] >= 17'(LANES) || head_finished[c] || full[c]);
     taken = '0;
     served = last_served;
     take = '0;
@@ -143,7 +143,7 @@ module scheduler
       from_queue[g] = is_free[g] && !takes_item[g] && open != '0;
       launch[g] = takes_item[g] || from_queue[g];
       column[g] = chosen;
-      entries[g] = run[chosen] < 16'(LANES) ? run[chosen] : 16'(LANES);
+      entries[g] = run[chosen] < 17'(LANES) ? 16'(run[chosen]) : 16'(LANES);
       if (from_queue[g]) begin
         taken[chosen] = 1'b1;
         served = chosen;

@@ -1,5 +1,7 @@
 // Shadow registers and drain: from the cycle after a tile's transfer each column offers its pixels in order, one a cycle,
 // to its FIFO where the comparator says so, else to its output port (section 3).
+// Fields of whole records, and what an organisation or a depth has no use for.
+// verilator lint_off UNUSEDSIGNAL
 module shadow
   import pgsim_pkg::*;
 #(

@@ -41,7 +41,8 @@ module testbench
   logic [COLUMNS-1:0] port_valid, queue_push;
   number_t [COLUMNS-1:0] segment;
   place_t [COLUMNS-1:0] place;
-  pos_t [COLUMNS-1:0] channel, queue_count;
+  pos_t [COLUMNS-1:0] channel;
+  count_t [COLUMNS-1:0] queue_count;
   logic [COLUMNS-1:0][PSUM_BITS-1:0] value;
   array_cause_t array_cause;
   logic tile_starts, tile_shared, tile_leaves, shared_leaves, low_part_active, channel_reads, channel_writes;
@@ -83,7 +84,7 @@ module testbench
   assign group_reads[1] = 32'(low_reads);
   assign group_reads[2] = 32'(weight_reads);
   for (genvar c = 0; c < COLUMNS; c++) begin : column
-    assign column_status[c] = {14'd0, queue_count[c], queue_push[c], port_valid[c]};
+    assign column_status[c] = {13'd0, queue_count[c], queue_push[c], port_valid[c]};
     assign port_segment[c] = 32'(segment[c]);
     assign port_channel[c] = 32'(channel[c]);
     assign port_y[c] = 32'(place[c].y);

@@ -25,9 +25,9 @@ COMPILE += ["-DVL_PRINTF(...)=fprintf(stderr,__VA_ARGS__)"]  # a failed assertio
 RUNTIME = ("verilated", "verilated_dpi", "verilated_threads")
 TRACE_RUNTIME = ("verilated_vcd_c",)
 
-
 COMPILERS = 2  # at once: each takes up to a gigabyte of memory for a large machine
 KEPT_BUILDS = 200  # about a megabyte each
+UNIT_BYTES = 1 << 20  # of generated code that is compiled together; twice as many where it is not optimised
 
 
 def cache_folder() -> Path:
@@ -129,33 +129,58 @@ def _drop_oldest(cache: Path) -> None:
 
 
 def _runtime(root: Path, cxx: str, tool: str, cache: Path, waves: bool) -> list[Path]:
-    """Verilator's own objects, compiled once."""
+    """Verilator's own code, compiled once; a machine without a waveform hardly calls it."""
     names = [*RUNTIME, *(TRACE_RUNTIME if waves else ())]
     key = hashlib.sha256(repr((tool, cxx, COMPILE, names)).encode()).hexdigest()[:16]
-    place = cache / f"runtime-{key}"
+    place = cache / f"verilated-{key}"
     if not place.exists():
         with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as name:
             folder = Path(name) / "runtime"
             folder.mkdir()
-            _compile(folder, [(root / "include" / f"{one}.cpp", 2) for one in names], cxx, root, [])
+            files = [root / "include" / f"{one}.cpp" for one in names]
+            _compile(folder, [(_gathered(folder / "runtime.cpp", files), 1 + waves)], cxx, root, [])
             try:
                 os.rename(folder, place)
             except OSError:
                 if not place.exists():
                     raise
-    return [place / f"{one}.o" for one in names]
+    return [place / "runtime.o"]
 
 
 def _units(folder: Path, optimise: int) -> list[tuple[Path, int]]:
-    """Translation units with their optimisation level: small files together, what runs once without optimisation."""
-    model = sorted((folder / "model").glob("*.cpp"))
-    slow = [unit for unit in model if "Slow" in unit.name and unit.stat().st_size < 1 << 22]
-    small = [unit for unit in model if unit not in slow and unit.stat().st_size < 1 << 15]
-    gathered = {"slow.cpp": (slow, 0), "small.cpp": ([folder / "harness.cpp", *small], optimise)}
-    for name, (parts, _) in gathered.items():
-        (folder / name).write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
-    large = [unit for unit in model if unit not in slow and unit not in small]
-    return [*((unit, optimise) for unit in large), *((folder / name, level) for name, (_, level) in gathered.items())]
+    """Translation units with their optimisation level; what runs once goes without optimisation.
+
+    Files share units: each unit takes the compiler most of a second for Verilator's headers alone.
+    """
+    levels: dict[int, list[Path]] = {0: []} | {optimise: [folder / "harness.cpp"]}
+    for file in sorted((folder / "model").glob("*.cpp")):
+        once = "Slow" in file.name and file.stat().st_size < 1 << 22
+        levels[0 if once else optimise].append(file)
+    units = []
+    for level, files in levels.items():
+        most = UNIT_BYTES if level else 2 * UNIT_BYTES
+        for number, part in enumerate(_parts(files, most)):
+            units.append((_gathered(folder / f"level{level}_{number}.cpp", part), level))
+    return units
+
+
+def _parts(files: list[Path], most: int) -> list[list[Path]]:
+    """Files in groups of at most so many bytes, or of one file."""
+    parts: list[list[Path]] = []
+    room = 0
+    for file in files:
+        room -= file.stat().st_size
+        if room < 0 or not parts:
+            parts.append([])
+            room = most - file.stat().st_size
+        parts[-1].append(file)
+    return parts
+
+
+def _gathered(unit: Path, files: list[Path]) -> Path:
+    """Write a translation unit of files."""
+    unit.write_text("".join(f'#include "{file}"\n' for file in files), encoding="utf-8")
+    return unit
 
 
 def _compile(folder: Path, units: list[tuple[Path, int]], cxx: str, root: Path, macros: list[str]) -> None:

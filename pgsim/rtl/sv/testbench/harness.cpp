@@ -43,7 +43,6 @@ struct WaveFile final : VerilatedVcdFile {
 struct Bench {
     std::unique_ptr<VerilatedContext> context{new VerilatedContext};
     std::unique_ptr<Vtestbench> top;
-    svScope scope = nullptr;
     std::vector<int64_t> streams[STREAMS];
     int64_t counts[COUNTS] = {};
     int64_t array_causes[CAUSE_KINDS] = {};
@@ -147,10 +146,38 @@ void observe(Bench& bench) {
     }
 }
 
-using Poke = void (*)(int, int, const svBitVecVal*);
-const Poke POKES[] = {poke_layer, poke_segment, poke_high, poke_low, poke_weights, poke_threshold, poke_cycles};
+// Words on their way into a memory: row i of `place` is (bank or column, address), of `data` `width` 32-bit words.
+struct Words {
+    int memory = 0;
+    int64_t left = 0, width = 0;
+    const int32_t* place = nullptr;
+    const uint32_t* data = nullptr;
+};
+thread_local Words loading;
+
+// An edge of one of the inputs that are no clock of the machine.
+void strobe(Bench& bench, CData& input) {
+    Verilated::threadContextp(bench.context.get());
+    input = 1;
+    bench.top->eval();
+    input = 0;
+    bench.top->eval();
+}
 
 }  // namespace
+
+// What the test bench takes at a rising edge of `load`.
+extern "C" int next_word(int* memory, int* bank, int* index, svBitVecVal* data) {
+    if (!loading.left) return 0;
+    *memory = loading.memory;
+    *bank = loading.place[0];
+    *index = loading.place[1];
+    for (int64_t i = 0; i < loading.width; i++) data[i] = loading.data[i];
+    loading.place += 2;
+    loading.data += loading.width;
+    loading.left--;
+    return 1;
+}
 
 extern "C" {
 
@@ -162,7 +189,6 @@ __attribute__((visibility("default"))) void* pg_new() {
     bench->top->reset = 1;
     bench->top->eval();
     Verilated::threadContextp(bench->context.get());
-    bench->scope = svGetScopeFromName("bench.testbench");
     return bench;
 }
 
@@ -213,9 +239,8 @@ __attribute__((visibility("default"))) int pg_wave_error(void* handle, int close
 __attribute__((visibility("default"))) void pg_poke(
     void* handle, int memory, int64_t count, const int32_t* place, const uint32_t* data, int64_t words) {
     Bench* bench = static_cast<Bench*>(handle);
-    Verilated::threadContextp(bench->context.get());
-    svSetScope(bench->scope);
-    for (int64_t i = 0; i < count; i++) POKES[memory](place[2 * i], place[2 * i + 1], data + i * words);
+    loading = {memory, count, words, place, data};
+    strobe(*bench, bench->top->load);
 }
 
 // A host write of the post-processing unit: WRITE of post_unit.py.
@@ -230,9 +255,7 @@ struct Write {
 __attribute__((visibility("default"))) void pg_post_forget(void* handle) {
 #ifdef PG_POST
     Bench* bench = static_cast<Bench*>(handle);
-    Verilated::threadContextp(bench->context.get());
-    svSetScope(bench->scope);
-    post_forget();
+    strobe(*bench, bench->top->forget);
 #else
     (void)handle;
 #endif

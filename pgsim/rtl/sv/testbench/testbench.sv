@@ -6,6 +6,8 @@ module testbench
 (
     input  logic               clk,
     input  logic               reset,
+    input  logic               load,                   // rises to fill the machine's memories
+    input  logic               forget,                 // rises to clear those of the post-processing unit
     input  logic        [31:0] cycle,                  // of the layer, for whoever reads a waveform
     output logic               finished,
     output logic        [31:0] array_status,           // cause, and the events of the cycle as bits from 8 on
@@ -97,46 +99,49 @@ module testbench
     assign group_segment[g] = 32'(launch_segment[g]);
   end
 
-  export "DPI-C" function poke_layer;
-  export "DPI-C" function poke_segment;
-  export "DPI-C" function poke_high;
-  export "DPI-C" function poke_low;
-  export "DPI-C" function poke_weights;
-  export "DPI-C" function poke_threshold;
-  export "DPI-C" function poke_cycles;
+  // Memories are filled in no time, at a rising edge of `load`, with what the host has to give: words of `data` by memory,
+  // bank (or column) and address, until it returns 0.
+  localparam int LAYER_BITS = $bits(layer_t);
+  localparam int SEGMENT_BITS = $bits(segment_t);
+  localparam int WORD_BITS = N * OPERAND_BITS;
+  localparam int PART_BITS = ROW_STEPS * N * STORED_BITS;
+  localparam int DATA_BITS = widest(widest(LAYER_BITS, SEGMENT_BITS), widest(widest(WORD_BITS, PART_BITS), PSUM_BITS + 1));
 
-  function void poke_layer(input int unused, input int index, input bit [$bits(layer_t)-1:0] data);
-    layer = data;
+  function automatic int widest(input int one, input int other);
+    widest = one > other ? one : other;
   endfunction
-  function void poke_segment(input int unused, input int index, input bit [$bits(segment_t)-1:0] data);
-    dut.core.segments.mem[index] = data;
-  endfunction
-  function void poke_high(input int bank, input int index, input bit [N*OPERAND_BITS-1:0] data);
-    dut.core.high_plane.mem[bank][index] = data;
-  endfunction
-  function void poke_low(input int bank, input int index, input bit [N*OPERAND_BITS-1:0] data);
-    dut.core.low_plane.mem[bank][index] = data;
-  endfunction
-  function void poke_weights(input int part, input int index, input bit [ROW_STEPS*N*STORED_BITS-1:0] data);
-    dut.core.weights.mem[part][index] = data;
-  endfunction
-  function void poke_threshold(input int unused, input int index, input bit [PSUM_BITS:0] data);
-    dut.core.thresholds.mem[index] = data;
-  endfunction
-  function void poke_cycles(input int unused, input int index, input bit [31:0] data);
-    dut.core.tile_cycles.mem[index] = data;
-  endfunction
+
+  import "DPI-C" function int next_word(
+    output int memory,
+    output int bank,
+    output int index,
+    output bit [DATA_BITS-1:0] data
+  );
+
+  int memory, bank, index;
+  bit [DATA_BITS-1:0] data;
+  // verilator lint_off BLKSEQ
+  always @(posedge load)
+    while (next_word(memory, bank, index, data) != 0)
+      case (memory)
+        0: layer = data[LAYER_BITS-1:0];
+        1: dut.core.segments.mem[index] = data[SEGMENT_BITS-1:0];
+        2: dut.core.high_plane.mem[bank][index] = data[WORD_BITS-1:0];
+        3: dut.core.low_plane.mem[bank][index] = data[WORD_BITS-1:0];
+        4: dut.core.weights.mem[bank][index] = data[PART_BITS-1:0];
+        5: dut.core.thresholds.mem[index] = data[PSUM_BITS:0];
+        default: dut.core.tile_cycles.mem[index] = data[31:0];
+      endcase
 
 `ifdef PG_POST
-  // Sets every word of the post-processing unit's memories to what hardly any layer leaves there: the smallest number.
-  export "DPI-C" function post_forget;
-
-  function void post_forget();
+  // At a rising edge of `forget` the post-processing unit's memories hold what hardly any layer leaves: the smallest number.
+  always @(posedge forget) begin
     for (int i = 0; i < POST_SHORTCUT_WORDS; i++) dut.post.shortcuts.words[i] = {1'b1, {POST_SHORTCUT_BITS - 1{1'b0}}};
     for (int i = 0; i < POST_CODE_WORDS; i++) dut.post.planes[0].codes.words[i] = {1'b1, {POST_CODE_BITS{1'b0}}};
     for (int i = 0; i < POST_CODE_WORDS; i++) dut.post.planes[1].codes.words[i] = {1'b1, {POST_CODE_BITS{1'b0}}};
     for (int i = 0; i < POST_LOGIT_WORDS; i++) dut.post.logits.words[i] = {1'b1, {POST_VALUE_BITS - 1{1'b0}}};
-  endfunction
+  end
 `endif
+  // verilator lint_on BLKSEQ
 
 endmodule

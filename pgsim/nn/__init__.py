@@ -10,6 +10,7 @@ from __future__ import annotations
 from pgsim.arith.formats import Encoding
 from pgsim.nn.calibrate import calibrate
 from pgsim.nn.codes import WeightFormat
+from pgsim.nn.convert import Recipe, convert
 from pgsim.nn.functional import (
     SURROGATE_SLOPE,
     Gating,
@@ -22,6 +23,7 @@ from pgsim.nn.functional import (
 )
 from pgsim.nn.layers import CodedLayer, GatedConv2d, GatedLinear, QuantConv2d, QuantLinear, coded_layers
 from pgsim.nn.quantisers import Pact, QuantiseInput, Quantiser
+from pgsim.nn.record import trace
 from pgsim.nn.recurrent import GatedLSTMCell, QuantLSTMCell
 from pgsim.nn.statistics import AverageBits, Sparsity, b_avg, penalty, reset_counts, sparsity
 
@@ -42,11 +44,13 @@ __all__ = [
     "QuantLinear",
     "QuantiseInput",
     "Quantiser",
+    "Recipe",
     "Sparsity",
     "WeightFormat",
     "b_avg",
     "calibrate",
     "coded_layers",
+    "convert",
     "dense_conv2d",
     "dense_linear",
     "gated_conv2d",
@@ -54,4 +58,5 @@ __all__ = [
     "penalty",
     "reset_counts",
     "sparsity",
+    "trace",
 ]

@@ -46,7 +46,7 @@ def calibrate(
         raise ValueError("batches must hold at least one batch, not 0")
     watch = _Scales(pact)
     quantisers = [m for m in model.modules() if isinstance(m, Quantiser)]
-    with _looking(model), torch.no_grad():
+    with looking(model), torch.no_grad():
         for quantiser in quantisers:
             quantiser.watch = watch
         try:
@@ -137,7 +137,7 @@ def _run(model: nn.Module, batches: list[Any]) -> None:
 
 
 @contextmanager
-def _looking(model: nn.Module) -> Iterator[None]:
+def looking(model: nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode and give modes and counts back as they were."""
     modes = [(module, module.training) for module in model.modules()]
     counts = [(layer, layer.outputs, layer.updated) for layer in coded_layers(model).values()]

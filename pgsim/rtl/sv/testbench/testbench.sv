@@ -99,13 +99,14 @@ module testbench
     assign group_segment[g] = 32'(launch_segment[g]);
   end
 
-  // Memories are filled in no time, at a rising edge of `load`, with what the host has to give: words of `data` by memory,
-  // bank (or column) and address, until it returns 0.
+  // Memories are filled in no time, at a rising edge of `load`, with what the host has to give: words of `data` by
+  // memory, bank (or column) and address, until it returns 0.
   localparam int LAYER_BITS = $bits(layer_t);
   localparam int SEGMENT_BITS = $bits(segment_t);
   localparam int WORD_BITS = N * OPERAND_BITS;
   localparam int PART_BITS = ROW_STEPS * N * STORED_BITS;
-  localparam int DATA_BITS = widest(widest(LAYER_BITS, SEGMENT_BITS), widest(widest(WORD_BITS, PART_BITS), PSUM_BITS + 1));
+  localparam int OPERANDS_BITS = widest(WORD_BITS, PART_BITS);
+  localparam int DATA_BITS = widest(widest(LAYER_BITS, SEGMENT_BITS), widest(OPERANDS_BITS, PSUM_BITS + 1));
 
   function automatic int widest(input int one, input int other);
     widest = one > other ? one : other;
@@ -134,7 +135,8 @@ module testbench
       endcase
 
 `ifdef PG_POST
-  // At a rising edge of `forget` the post-processing unit's memories hold what hardly any layer leaves: the smallest number.
+  // At a rising edge of `forget` the post-processing unit's memories hold the smallest number, which hardly any layer
+  // leaves there.
   always @(posedge forget) begin
     for (int i = 0; i < POST_SHORTCUT_WORDS; i++) dut.post.shortcuts.words[i] = {1'b1, {POST_SHORTCUT_BITS - 1{1'b0}}};
     for (int i = 0; i < POST_CODE_WORDS; i++) dut.post.planes[0].codes.words[i] = {1'b1, {POST_CODE_BITS{1'b0}}};

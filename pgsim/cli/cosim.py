@@ -116,6 +116,10 @@ def run(args: argparse.Namespace) -> int:
                 )  # fmt: skip
         except OverflowDetected as error:  # the model knows no file
             raise OverflowDetected(f"{show_path(args.file)} on {show_path(args.hw)}: {error}") from error
+        except InputError as error:
+            if not str(error).startswith(("layers[", "boundaries[")):  # key paths of the trace
+                raise
+            raise InputError(f"{show_path(args.file)}: {error}") from error
     found += _by_layer(runs)
     print(_table(found))
     print()

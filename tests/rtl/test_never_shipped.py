@@ -318,3 +318,8 @@ def test_a_network_that_ends_with_a_shortcut_too_wide_exits_with_2(
     assert said.err.startswith(
         "pgsim: error: the network must run to its logits on this machine, not end: layer narrow"
     )
+    wrong = Builder(21, 1)
+    wrong.add("a", Geometry(CONV, 1, 1, 2, 3), NumberFormat(UNSIGNED, 8), post=[step(SaveShortcut("s", 1)), LOGITS])
+    write_trace(tmp_path / "wrong.npz", wrong.trace({}))  # as recorded it does not fit
+    assert main([*words[:3], str(tmp_path / "wrong.npz")]) == 2
+    assert f"error: {tmp_path}/wrong.npz: layers[0].post[0]: s must fit 1 unsigned bits" in capsys.readouterr().err

@@ -14,13 +14,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="CKPT", required=True, help="checkpoint (.pt) or weights (.npz) of pgsim train"
     )
-    parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz")
+    parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz or ptb.npz")
     parser.add_argument(
-        "--images", metavar="N", type=int, default=8, help="first N images of the test set (default: 8)"
+        "--images",
+        metavar="N",
+        type=int,
+        default=8,
+        help="first N images of the test set, of a language model first N time steps (default: 8)",
     )
     parser.add_argument("-o", "--output", metavar="OUT.npz", required=True, help="the trace to write")
     parser.add_argument(
-        "--evaluate", metavar="M", type=int, help="measure accuracy on the first M test images (default: all)"
+        "--evaluate", metavar="M", type=int, help="measure on the first M test images or words (default: all)"
+    )
+    parser.add_argument(
+        "--result", metavar="OUT.json", help="also write what was measured, without the trace, for pgsim paper"
     )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
 
@@ -38,17 +45,26 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     from importlib.metadata import PackageNotFoundError, version
 
+    from pgsim.cli.trace_language import trace_language
     from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
+    from pgsim.paper.stored import write_result
     from pgsim.train.data import TEST_FILE, image_codes, read_test
     from pgsim.train.evaluate import measure
     from pgsim.train.export import build_trace
     from pgsim.train.frozen import freeze
+    from pgsim.train.language.weights import is_language_model
     from pgsim.train.recipe import recipe_text
     from pgsim.train.weights import read_network
 
     if args.threads < 1:
         raise InputError(f"--threads must be 1 or more, not {args.threads}")
+    try:
+        made_by = f"pgsim {version('pgsim')}"
+    except PackageNotFoundError:
+        made_by = "pgsim (not installed)"
+    if is_language_model(Path(args.checkpoint)):
+        return trace_language(args, made_by)
     net, recipe, history = read_network(Path(args.checkpoint))
     test = read_test(Path(args.data))
     if not 1 <= args.images <= len(test):
@@ -56,16 +72,13 @@ def run(args: argparse.Namespace) -> int:
     count = len(test) if args.evaluate is None else args.evaluate
     if not 1 <= count <= len(test):
         raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
-    check_writable(args.output)  # measuring takes minutes
+    for path in filter(None, (args.output, args.result)):
+        check_writable(path)  # measuring takes minutes
     loop.prepare_process(args.threads)
     frozen = freeze(net)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("test set", total=count)
         report = measure(net, frozen, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
-    try:
-        made_by = f"pgsim {version('pgsim')}"
-    except PackageNotFoundError:
-        made_by = "pgsim (not installed)"
     info = {
         "model": recipe.network,
         "dataset": f"CIFAR-10 test ({TEST_FILE})",
@@ -79,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         **report.as_info(whole_set=count == len(test)),
     }
     write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
+    if args.result:
+        write_result(args.result, info)
     sparsity = f"sparsity {100 * report.sparsity:.2f} % ({100 * report.mac_sparsity:.2f} % by MACs)"
     print(
         f"{args.output}: top-1 {report.top1:.2f} % of {report.images},"

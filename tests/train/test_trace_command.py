@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from pgsim.cli import trace as command  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.io.trace import load_trace  # noqa: E402
+from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train import loop  # noqa: E402
 from pgsim.train.checkpoint import save_checkpoint  # noqa: E402
 from pgsim.train.data import image_codes, read_test, read_train  # noqa: E402
@@ -51,12 +53,15 @@ def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
 def test_the_trace_holds_the_network_and_what_was_measured(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.run(arguments(folder, tmp_path / "t.npz")) == 0
+    assert command.run(arguments(folder, tmp_path / "t.npz", result=str(tmp_path / "r.json"))) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "top-1" in captured.err
     trace = load_trace(tmp_path / "t.npz")
     assert len(trace.layers) == 20
+    (result,), (same,) = load_results([tmp_path / "r.json"]), load_results([tmp_path / "t.npz"])
+    assert result == replace(same, source=result.source, digest="")
+    assert set(result.b_avg) == {"gated_by_outputs", "gated_by_macs", "all_by_outputs", "all_by_macs"}
     assert trace.images == 2
     info = trace.info
     test = read_test(folder)

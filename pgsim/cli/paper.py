@@ -1,0 +1,94 @@
+"""pgsim paper: the paper's tables and figures beside our own runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgsim.paper.tables import Row
+
+TABLES, FIGURES = (1, 2, 3, 4, 5, 7), (3, 4, 5)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "results",
+        metavar="RESULTS",
+        nargs="+",
+        help="traces (.npz), results of pgsim trace --result (.json), or folders of them",
+    )
+    parser.add_argument(
+        "--table", type=int, choices=TABLES, action="append", help="print this table alone; may be given again"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help="also write tables (.csv) and figures 3 to 5 (.png) there"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables, write them and the figures where asked; return 0."""
+    from pgsim.paper.claims import TABLES as TITLES
+    from pgsim.paper.stored import load_results
+    from pgsim.paper.tables import rows
+
+    results = load_results(args.results)
+    chosen = {table: rows(results, table) for table in args.table or TABLES}
+    for table, lines in chosen.items():
+        print(f"{TITLES[table]}\n{_text(lines)}\n")
+    print(_legend(results))
+    if args.output:
+        from pgsim.cli.paper_files import write_files
+
+        write_files(args.output, chosen, results, args.results)
+    return 0
+
+
+def _text(lines: Sequence[Row]) -> str:
+    from pgsim.cli.table import aligned
+
+    header = (
+        "network", "method", "bits", "Sp\npaper", "Sp\nours", "B_avg\npaper", "B_avg\nours", "all convs,\nby MACs",
+        "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "gating", "epochs", "seed",
+    )  # fmt: skip
+    return aligned(header, [_cells(line) for line in lines], ("network", "method", "bits", "gating"))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    claim, ours = row.claim, row.ours
+    bits = "" if claim.bits is None else "/".join(map(str, dict.fromkeys(claim.bits)))
+    method = claim.method.value + (f" {claim.threshold:g}" if claim.threshold is not None else "")
+    digits = 1 if row.perplexity else 2
+    reached = {None: "", True: "yes", False: "no"}[row.reached]
+    unit = " %" if row.perplexity else ""
+    return (
+        claim.network,
+        method,
+        bits,
+        _number(claim.sparsity, 1),
+        _number(ours.sparsity if ours else None, 1),
+        _number(claim.b_avg, 1),
+        _number(row.b_avg, 2),
+        _number(ours.b_avg.get("all_by_macs") if ours else None, 2),
+        _number(claim.score, 1),
+        _number(ours.score if ours else None, digits),
+        "" if row.score_difference is None else f"{row.score_difference:+.{digits}f}{unit}",
+        reached,
+        "" if ours is None else ours.gating + (", zeroed" if ours.policy == "zero" else ""),
+        "" if ours is None else str(ours.epochs),
+        "" if ours is None else str(ours.seed),
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _legend(results: Sequence[object]) -> str:
+    return (
+        f"{len(results)} runs. Sp in percent, by outputs; B_avg of the gated convolutions by outputs, as the paper\n"
+        "counts, and over all convolutions but the stem by MACs. Within bounds: top-1 at most 0.5 points (perplexity\n"
+        "2 %) worse at a sparsity at most 6 points lower. A row without a run was not trained yet."
+    )

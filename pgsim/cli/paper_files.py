@@ -1,0 +1,83 @@
+"""Files of `pgsim paper -o DIR`: the tables as CSV, Figures 3 to 5 as PNG."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pgsim.errors import InputError
+from pgsim.io.atomic import replacing
+from pgsim.io.strict import show_path
+from pgsim.io.trace import load_trace
+from pgsim.paper.stored import Result
+from pgsim.paper.tables import Row
+
+COLUMNS = (
+    "network", "dataset", "method", "act_bits", "pred_bits", "threshold", "paper_sparsity_percent", "paper_b_avg_bits",
+    "paper_score", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits", "b_avg_all_convolutions_by_macs_bits",
+    "score", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy", "epochs", "seed", "source",
+    "digest",
+)  # fmt: skip
+DPI = 130
+
+
+def write_files(
+    folder: str, tables: Mapping[int, Sequence[Row]], results: Sequence[Result], places: Iterable[str]
+) -> None:
+    """Write table_N.csv for each table, figure_3.png, figure_4_NETWORK.png and figure_5_TRACE.png, each whole."""
+    try:
+        from pgsim.paper import figures
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise InputError("the figures need matplotlib (pip install 'pgsim[plot]'), which is missing") from None
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"-o must be a folder that can be written, not {show_path(folder)} ({error.strerror})"
+        ) from None
+    for table, lines in tables.items():
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_line(row) for row in lines)
+        with replacing(place / f"table_{table}.csv") as stream:
+            stream.write(text.getvalue().encode())
+    drawn = {"figure_3": figures.figure_3()}
+    for table in (1, 5, 7):
+        drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in figures.networks_of(table)}
+    for path in _traces(places):
+        trace = load_trace(path)
+        try:
+            drawn[f"figure_5_{path.stem}"] = figures.figure_5(trace, path.stem)
+        except InputError:
+            continue  # no images, or no gate
+    for name, figure in drawn.items():
+        with replacing(place / f"{name}.png") as stream:
+            figure.savefig(stream, format="png", dpi=DPI)
+    print(f"wrote {len(tables)} tables and {len(drawn)} figures to {show_path(folder)}")
+
+
+def _traces(places: Iterable[str]) -> Iterator[Path]:
+    for place in map(Path, places):
+        yield from sorted(place.glob("*.npz")) if place.is_dir() else [place] if place.suffix == ".npz" else []
+
+
+def _line(row: Row) -> list[object]:
+    claim, ours = row.claim, row.ours
+    act_bits, pred_bits = claim.bits or (None, None)
+    mine: list[object] = [None] * 13
+    if ours is not None:
+        mine = [
+            ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score,
+            row.score_difference, row.sparsity_difference, row.reached, ours.gating, ours.policy, ours.epochs,
+            ours.seed, ours.source,
+        ]  # fmt: skip
+    return [
+        claim.network, claim.dataset, claim.method.value, act_bits, pred_bits, claim.threshold, claim.sparsity,
+        claim.b_avg, claim.score, *mine, ours.digest if ours else None,
+    ]  # fmt: skip

@@ -1,0 +1,175 @@
+"""The paper's Figures 3, 4 and 5 from our own data (pip install pgsim[plot])."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pgsim.arith.formats import Encoding
+from pgsim.arith.split import split
+from pgsim.errors import InputError
+from pgsim.paper.claims import CLAIMS, Method
+from pgsim.paper.stored import Result
+from pgsim.paper.tables import Row, rows
+from pgsim.workload.trace import Trace
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#BBBBBB"  # Okabe and Ito
+MARKS = {
+    Method.UQ: ("s", ORANGE), Method.PACT: ("^", GREEN), Method.PG: ("o", BLUE), Method.FIX_THRESHOLD: ("x", RED),
+}  # fmt: skip
+"""Method -> (marker, colour); squares, triangles and circles as in the paper."""
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the inputs of our CIFAR-10 networks
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """One side of Figure 3: codes by clip, and how well the prediction phase tells the output.
+
+    `high_share` is the share of positive activations whose MSB code is not 0, `correlation` that of O_hb with O.
+    """
+
+    clip: float
+    high_codes: NDArray[np.int64]
+    high_share: float
+    correlation: float
+
+
+def clipping(act_bits: int = 4, pred_bits: int = 2, seed: int = 0) -> tuple[Clipped, Clipped]:
+    """Return a toy layer's activations quantised without and with a clip (the paper's section 3.1, Figure 3).
+
+    20,000 sums of 64 products; activations are half-normal, one in 5,000 is four times as large; weights normal.
+    Without a clip the scale is the largest activation, with one the bound of least squared error.
+    """
+    rng = np.random.default_rng(seed)
+    real = np.abs(rng.normal(size=(20_000, 64)))
+    real[rng.random(real.shape) < 1 / 5000] *= 4
+    weights = rng.normal(size=64)
+    levels, top = 2**act_bits - 1, float(real.max())
+
+    def error(clip: float) -> float:
+        return float(np.square(real - np.rint(np.minimum(real, clip) * levels / clip) * clip / levels).mean())
+
+    best = min((top * share for share in np.linspace(0.02, 1, 50)), key=error)
+
+    def side(clip: float) -> Clipped:
+        codes = np.rint(np.minimum(real, clip) * levels / clip).astype(np.int16)
+        high, _ = split(codes, Encoding.UNSIGNED, act_bits, pred_bits)
+        predicted, whole = high @ weights * 2 ** (act_bits - pred_bits), codes @ weights
+        return Clipped(clip, high.astype(np.int64), float((high > 0).mean()), _correlation(predicted, whole))
+
+    return side(top), side(best)
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 else 0.0
+
+
+def figure_3(act_bits: int = 4, pred_bits: int = 2) -> Figure:
+    """Return a histogram of the MSB codes of the same activations, without and with a clip."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for one, axis, words in zip(clipping(act_bits, pred_bits), axes, ("without", "with"), strict=True):
+        counts = np.bincount(one.high_codes.ravel(), minlength=2**pred_bits) / one.high_codes.size
+        axis.bar(range(2**pred_bits), 100 * counts, color=BLUE)
+        axis.set_xticks(range(2**pred_bits))
+        axis.set_xlabel(f"MSB code ({pred_bits} of {act_bits} bits)")
+        title = f"{words} clipping (bound {one.clip:.2f}): {100 * one.high_share:.1f} % not 0,\n"
+        axis.set_title(title + f"correlation of $O_{{hb}}$ with $O$ {one.correlation:.2f}", fontsize=10, loc="left")
+        _bare(axis)
+    axes[0].set_ylabel("% of the activations")
+    figure.suptitle("Figure 3, a toy layer: clipping makes the MSBs informative", fontsize=11)
+    return figure
+
+
+def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
+    """Return accuracy over B_avg of one network: the paper's hollow marks, our runs filled."""
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axis = figure.subplots()
+    chosen = [row for row in rows(results, table) if row.claim.network == network and row.claim.method in MARKS]
+    for method, (mark, colour) in MARKS.items():
+        claims = list(dict.fromkeys(row.claim for row in chosen if row.claim.method is method))
+        ours = [row for row in chosen if row.claim.method is method and row.ours is not None]
+        _points(axis, [(c.b_avg, c.score) for c in claims], mark, colour, f"{method.value}, paper", hollow=True)
+        _points(axis, [_place(row) for row in ours], mark, colour, f"{method.value}, ours", hollow=False)
+    for claim in CLAIMS:
+        if (claim.network, claim.method, claim.table) == (network, Method.FLOAT, table):
+            axis.axhline(claim.score or 0, color=GREY, linewidth=1, zorder=0)
+            axis.annotate("float, paper", (8, claim.score or 0), ha="right", va="bottom", fontsize=8, color="#555555")
+    axis.set_xlabel("B_avg of the gated (or all quantised) activations, bits, by outputs")
+    axis.set_ylabel("top-1, %" if table != 5 else "perplexity per word (less is better)")
+    axis.set_title(f"Figure 4: {network}", fontsize=11, loc="left")
+    axis.legend(fontsize=8, frameon=False, loc="lower right" if table != 5 else "upper right")
+    _bare(axis)
+    return figure
+
+
+def _place(row: Row) -> tuple[float | None, float | None]:
+    return row.b_avg, row.ours.score if row.ours else None
+
+
+def _points(
+    axis: Axes, points: Sequence[tuple[float | None, float | None]], mark: str, colour: str, label: str, hollow: bool
+) -> None:
+    known = [(x, y) for x, y in points if x is not None and y is not None]
+    if not known:
+        return
+    face = "none" if hollow and mark != "x" else colour
+    x, y = zip(*known, strict=True)
+    size = 60 if hollow else 45
+    if mark == "x":
+        axis.scatter(x, y, marker=mark, c=colour, s=size, alpha=0.5 if hollow else 1.0, label=label)
+    else:
+        axis.scatter(x, y, marker=mark, facecolors=face, edgecolors=colour, s=size, linewidths=1.4, label=label)
+
+
+def decision_maps(trace: Trace) -> tuple[str, NDArray[np.float64]]:
+    """Return the last gated convolution's name and, for every pixel, the share of its channels that were updated,
+    float64 [N, P, Q]. Raises InputError for a trace without one."""
+    gated = [index for index, layer in enumerate(trace.layers) if layer.gate is not None]
+    if not gated:
+        raise InputError("a trace must have a gated layer for its decision maps, not none")
+    mask = trace.tensors(gated[-1]).mask
+    if mask is None:
+        raise InputError(f"{trace.layers[gated[-1]].name} must have a recorded mask for decision maps, not none")
+    return trace.layers[gated[-1]].name, mask.mean(axis=1)
+
+
+def figure_5(trace: Trace, title: str) -> Figure:
+    """Return the input images, below them how many channels of the last gated convolution each pixel updated, and both
+    together. Raises InputError for a trace that does not begin with images of three channels."""
+    name, maps = decision_maps(trace)
+    first = trace.layers[0]
+    if first.input_name is not None or first.geometry.in_channels != 3:
+        raise InputError(f"{title} must begin with images of 3 channels for Figure 5, not with {first.name}")
+    codes = trace.tensors(0).activation.astype(np.float64) * first.act_scale
+    images = np.clip(codes.transpose(0, 2, 3, 1) * IMAGE_STD + IMAGE_MEAN, 0, 1)
+    count = len(images)
+    figure = Figure(figsize=(1.35 * count + 1.2, 4.9), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
+    top = max(float(maps.max()), 1e-9)
+    shown = None
+    for place in range(count):
+        grown = np.kron(maps[place], np.ones((images.shape[1] // maps.shape[1], images.shape[2] // maps.shape[2])))
+        axes[0][place].imshow(images[place])
+        shown = axes[1][place].imshow(100 * maps[place], cmap="viridis", vmin=0, vmax=100 * top)
+        axes[2][place].imshow(images[place] * (0.25 + 0.75 * grown[:, :, None] / top))
+        for line in range(3):
+            axes[line][place].set_axis_off()
+    assert shown is not None
+    figure.colorbar(shown, ax=axes[1].tolist(), label="% of channels updated", shrink=0.9)
+    figure.suptitle(f"Figure 5, decision maps of {name}: {title}", fontsize=11)
+    return figure
+
+
+def _bare(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def networks_of(table: int) -> list[str]:
+    """Return the networks of a table of claims, in the paper's order."""
+    return list(dict.fromkeys(claim.network for claim in CLAIMS if claim.table == table))

@@ -1,0 +1,95 @@
+"""The paper's tables with our runs below each row: who compares what, and within which bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgsim.paper.claims import CLAIMS, Claim, Method
+from pgsim.paper.stored import Result
+
+POINTS = 0.5  # top-1, points
+PERPLEXITY_SHARE = 0.02
+SPARSITY_POINTS = 6.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim of the paper and one run of ours, or None where there is none."""
+
+    claim: Claim
+    ours: Result | None
+
+    @property
+    def b_avg(self) -> float | None:
+        """B_avg of our run by outputs, over what the paper counts; SeerNet's pays for an updated output in full."""
+        if self.ours is None:
+            return None
+        act_bits, pred_bits = self.ours.bits
+        if self.claim.method is Method.SEERNET and self.ours.sparsity is not None:
+            return pred_bits + (1 - self.ours.sparsity / 100) * act_bits
+        return self.ours.b_avg.get("gated_by_outputs", float(act_bits) if act_bits == pred_bits else None)
+
+    @property
+    def score_difference(self) -> float | None:
+        """Our score less the paper's: points of top-1 (more is better), perplexity in percent (less is better)."""
+        if self.ours is None or self.claim.score is None:
+            return None
+        if self.perplexity:
+            return 100 * (self.ours.score / self.claim.score - 1)
+        return self.ours.score - self.claim.score
+
+    @property
+    def perplexity(self) -> bool:
+        """The score is a perplexity."""
+        return self.claim.table == 5
+
+    @property
+    def sparsity_difference(self) -> float | None:
+        """Our sparsity less the paper's, points."""
+        if self.ours is None or self.ours.sparsity is None or self.claim.sparsity is None:
+            return None
+        return self.ours.sparsity - self.claim.sparsity
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether our score is within 0.5 points (2 % of a perplexity) of the paper's, or better, at a sparsity within
+        6 points, or higher; None where there is nothing to compare."""
+        difference = self.score_difference
+        if difference is None:
+            return None
+        good = difference <= 100 * PERPLEXITY_SHARE if self.perplexity else difference >= -POINTS
+        sparser = self.sparsity_difference
+        return good and (sparser is None or sparser >= -SPARSITY_POINTS)
+
+
+def rows(results: Sequence[Result], table: int) -> list[Row]:
+    """Return a table's rows network by network, uniform ones last, one for each run of the claim.
+
+    A run is one of the claim where network, data set, method and bits (and a fixed threshold) are the same.
+    Where the paper has two rows of the same bits (two sparsities), a run stands at the one whose sparsity is nearer.
+    SeerNet's rows take runs of Precision Gating: the integers are the same, the cost is not.
+    """
+    claims = [claim for claim in CLAIMS if claim.table == table]
+    order = {name: place for place, name in enumerate(dict.fromkeys(claim.network for claim in claims))}
+    claims.sort(key=lambda claim: (order[claim.network], claim.method in (Method.UQ, Method.PACT)))
+    found = []
+    for claim in claims:
+        same = [one for one in results if _matches(one, claim) and _nearest(one, claims) is claim]
+        found += [Row(claim, one) for one in same] or [Row(claim, None)]
+    return found
+
+
+def _matches(ours: Result, claim: Claim) -> bool:
+    method = Method.PG if claim.method is Method.SEERNET else claim.method
+    return (
+        (ours.network, ours.dataset, ours.method, ours.bits) == (claim.network, claim.dataset, method, claim.bits)
+        and (claim.threshold is None or claim.threshold == ours.threshold)
+    )  # fmt: skip
+
+
+def _nearest(ours: Result, claims: Sequence[Claim]) -> Claim:
+    return min(
+        (claim for claim in claims if _matches(ours, claim)),
+        key=lambda claim: abs((ours.sparsity or 0.0) - (claim.sparsity or 0.0)),
+    )

@@ -1,0 +1,42 @@
+"""`pgsim paper` as its user meets it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from pgsim.cli.main import main
+
+TRACES = str(Path(__file__).parents[2] / "traces")
+
+
+def test_tables_stand_beside_the_paper_and_fit_a_wide_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["paper", TRACES, "--table", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Table 3" not in out
+    (line,) = (line for line in out.splitlines() if "release" in line and "3/2" in line)
+    cells = line.split()
+    assert cells[:7] == ["resnet20", "PG", "3/2", "90.1", "91.0", "2.1", "2.09"]
+    assert cells[7:12] == ["-", "91.2", "90.83", "-0.37", "yes"]
+    assert max(map(len, out.splitlines())) <= 140
+
+
+def test_files_hold_the_tables_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    trace = str(Path(TRACES) / "resnet20_4-3_release.npz")
+    assert main(["paper", trace, "-o", str(tmp_path / "out")]) == 0
+    assert "wrote 6 tables and 8 figures to" in capsys.readouterr().out
+    with open(tmp_path / "out" / "table_1.csv", newline="") as stream:
+        (row,) = (row for row in csv.DictReader(stream) if row["source"])
+    assert (row["paper_score"], row["score"], row["within_bounds"], row["source"]) == ("91.7", "91.6", "True", trace)
+    for name in ("figure_3", "figure_4_resnet20", "figure_5_resnet20_4-3_release"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["paper", str(tmp_path / "missing.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["paper", TRACES, "-o", str(Path(TRACES) / "README.md" / "x")]) == 2
+    assert "must be a folder that can be written" in capsys.readouterr().err

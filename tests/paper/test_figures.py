@@ -1,0 +1,70 @@
+"""The figures show the numbers: marks where runs and claims are, maps that are the masks' means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+import pgsim
+from pgsim.errors import InputError
+from pgsim.paper.figures import clipping, decision_maps, figure_3, figure_4, figure_5
+from pgsim.workload.trace import Trace
+from tests.paper.test_tables import RUN
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    return pgsim.load_trace(ROOT / "traces" / "resnet20_3-2_release.npz")
+
+
+def test_figure_4_has_the_papers_marks_and_ours() -> None:
+    figure = figure_4([RUN, replace(RUN, bits=(4, 3), b_avg={"gated_by_outputs": 3.25}, score=91.5)], "resnet20", 1)
+    (axis,) = figure.axes
+    named = [mark for mark in axis.collections if not str(mark.get_label()).startswith("_")]
+    marks = {mark.get_label(): np.asarray(mark.get_offsets()) for mark in named}
+    assert sorted(map(tuple, marks["PG, paper"].tolist())) == [(1.3, 90.6), (2.1, 91.2), (3.2, 91.7)]
+    assert sorted(map(tuple, marks["PG, ours"].tolist())) == [(2.1, 91.0), (3.25, 91.5)]
+    assert "PACT, ours" not in marks
+    assert len(marks["UQ, paper"]) == 3
+
+
+def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer(
+    trace: Trace,
+) -> None:
+    name, maps = decision_maps(trace)
+    assert name == "layer3.2.conv1"
+    assert maps.shape == (8, 8, 8)
+    index = [layer.name for layer in trace.layers].index(name)
+    mask = trace.tensors(index).mask
+    assert mask is not None
+    assert maps[3, 2, 5] == mask[3, :, 2, 5].sum() / 64
+
+
+def test_figure_5_shows_every_image_and_refuses_what_has_none(trace: Trace) -> None:
+    figure = figure_5(trace, "x")
+    assert len(figure.axes) == 3 * 8 + 1
+    picture = np.asarray(figure.axes[0].images[0].get_array())
+    assert picture.shape == (32, 32, 3)
+    assert 0 <= picture.min() < picture.max() <= 1
+    with pytest.raises(InputError, match="must have a gated layer"):
+        figure_5(replace(trace, layers=trace.layers[:1]), "x")
+    other = replace(trace.layers[0], geometry=replace(trace.layers[0].geometry, in_channels=1))
+    with pytest.raises(InputError, match=r"x must begin with images of 3 channels for Figure 5, not with stem"):
+        figure_5(replace(trace, layers=(other, *trace.layers[1:])), "x")
+
+
+def test_clipping_makes_high_codes_more_frequent_and_the_prediction_better() -> None:
+    without, with_clip = clipping()
+    assert with_clip.clip < without.clip
+    assert with_clip.high_share > 10 * without.high_share
+    assert with_clip.correlation > without.correlation + 0.3
+    heights = [bar.get_height() for bar in figure_3().axes[1].patches]
+    assert sum(heights) == pytest.approx(100)
+    assert heights[0] == pytest.approx(100 * (1 - with_clip.high_share))

@@ -7,24 +7,62 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Protocol
 
 from pgsim.errors import InputError
+
+if TYPE_CHECKING:
+    from pgsim.train.language.recipe import LanguageRecipe
+    from pgsim.train.recipe import Recipe
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of one that pgsim ships")
     parser.add_argument(
-        "--data", metavar="DIR", required=True, help="folder with the CIFAR-10 and float weight npz files"
+        "--data", metavar="DIR", required=True, help="folder with the CIFAR-10 and float weight npz files, or ptb.npz"
     )
     parser.add_argument("--out", metavar="DIR", default=".", help="where checkpoint and log go (default: here)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where a language model is trained (default: cpu)"
+    )
+    parser.add_argument(
         "--minutes", metavar="M", type=float, help="stop after M minutes with a checkpoint that --resume continues"
     )
+
+
+class Step(Protocol):
+    """What a training loop tells of a step."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """The loss so far, for the progress bar."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of either kind, ready to go on: steps wanted and done, how to train on, how to keep the result.
+
+    `best` is the file of the best epoch so far; `finish` writes what a finished run leaves and says it in a line.
+    """
+
+    steps: int
+    done: Callable[[], int]
+    train: Callable[[Callable[[Step], None], Callable[[], bool]], bool]
+    best: Path
+    finish: Callable[[], str]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,17 +77,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"pgsim train must have torch installed (pip install 'pgsim[train]'), not lack {error.name}"
         ) from None
-    from pgsim.train.data import read_train
-    from pgsim.train.recipe import find_recipe, parse_recipe
-    from pgsim.train.weights import save_weights
+    from pgsim.train.language.recipe import LanguageRecipe, parse_any_recipe
+    from pgsim.train.recipe import find_recipe
 
     if args.threads < 1:
         raise InputError(f"--threads must be 1 or more, not {args.threads}")
     if args.minutes is not None and not args.minutes > 0:
         raise InputError(f"--minutes must be more than 0, not {args.minutes:g}")
     deadline = time.monotonic() + 60 * args.minutes if args.minutes is not None else math.inf
-    recipe = parse_recipe(*find_recipe(args.recipe))
-    data, out = Path(args.data), Path(args.out)
+    recipe = parse_any_recipe(*find_recipe(args.recipe))
+    out = Path(args.out)
     checkpoint = out / f"{recipe.name}.pt"
     if checkpoint.exists() and not args.resume:
         raise InputError(f"{checkpoint} must not exist yet for a new run; continue it with --resume, or move it away")
@@ -60,11 +97,10 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"--out must be a folder that can be written, not {out} ({error.strerror})") from None
     loop.prepare_process(args.threads)
-    job = loop.Run(recipe, data, out, read_train(data))
-    if args.resume:
-        job.restore(checkpoint)
+    if isinstance(recipe, LanguageRecipe):
+        job = _language_job(recipe, args, out, checkpoint)
     else:
-        job.start(data)
+        job = _image_job(recipe, args, out, checkpoint)
 
     interrupted = False
 
@@ -76,22 +112,77 @@ def run(args: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     try:
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-            task = bar.add_task(recipe.name, total=job.steps, completed=job.step)
+            task = bar.add_task(recipe.name, total=job.steps, completed=job.done())
 
-            def report(p: loop.Progress) -> None:
-                text = f"{recipe.name} loss {p.loss:.3f} acc {100 * p.accuracy:.1f} % {p.seconds_per_step:.2f} s/step"
-                bar.update(task, completed=p.step, description=text)
+            def report(p: Step) -> None:
+                bar.update(task, completed=p.step, description=f"{recipe.name} {p.words}")
 
-            finished = loop.train(job, out, report, lambda: interrupted or time.monotonic() > deadline)
+            finished = job.train(report, lambda: interrupted or time.monotonic() > deadline)
     finally:
         signal.signal(signal.SIGINT, previous)
-    best = out / f"{recipe.name}.best.weights.npz"
     if not finished:
         why = "interrupted" if interrupted else f"{args.minutes:g} minutes are up"
-        words = f"; the best epoch so far is in {best}" if best.exists() else ""
-        print(f"{why} at step {job.step} of {job.steps}; continue with --resume{words}", file=sys.stderr)
+        words = f"; the best epoch so far is in {job.best}" if job.best.exists() else ""
+        print(f"{why} at step {job.done()} of {job.steps}; continue with --resume{words}", file=sys.stderr)
         return 130 if interrupted else 0
-    weights = out / f"{recipe.name}.weights.npz"
-    save_weights(weights, job.averaged, recipe, {"step": job.step, "finished": True})
-    print(f"wrote {checkpoint} and {weights}", file=sys.stderr)
+    print(job.finish(), file=sys.stderr)
     return 0
+
+
+def _image_job(recipe: Recipe, args: argparse.Namespace, out: Path, checkpoint: Path) -> Job:
+    from pgsim.train import loop
+    from pgsim.train.data import read_train
+    from pgsim.train.weights import save_weights
+
+    if args.device != "cpu":
+        raise InputError(f"--device must be cpu for an image network, not {args.device}")
+    data = Path(args.data)
+    job = loop.Run(recipe, data, out, read_train(data))
+    if args.resume:
+        job.restore(checkpoint)
+    else:
+        job.start(data)
+    weights = out / f"{recipe.name}.weights.npz"
+
+    def finish() -> str:
+        save_weights(weights, job.averaged, recipe, {"step": job.step, "finished": True})
+        return f"wrote {checkpoint} and {weights}"
+
+    return Job(
+        job.steps,
+        lambda: job.step,
+        lambda report, stop: loop.train(job, out, report, stop),
+        out / f"{recipe.name}.best.weights.npz",
+        finish,
+    )
+
+
+def _language_job(recipe: LanguageRecipe, args: argparse.Namespace, out: Path, checkpoint: Path) -> Job:
+    from pgsim.train.language.corpus import read_corpus
+    from pgsim.train.language.loop import LanguageRun, check_device, train_language
+
+    check_device(args.device)
+    data = Path(args.data)
+    job = LanguageRun(recipe, read_corpus(data), args.device)
+    if args.resume:
+        job.restore(checkpoint)
+    else:
+        job.start(out, data)
+    weights = out / f"{recipe.name}.weights.npz"
+
+    def finish() -> str:
+        perplexity = job.test()
+        job.save_best(weights)
+        valid = job.best_history["valid_perplexity"]
+        return (
+            f"wrote {checkpoint} and {weights} (epoch {job.best_history['epoch']}): perplexity {valid:.2f} on the"
+            f" validation words, {perplexity:.2f} on the test words"
+        )
+
+    return Job(
+        job.steps,
+        lambda: job.step,
+        lambda report, stop: train_language(job, out, report, stop),
+        weights,
+        finish,
+    )

@@ -64,13 +64,8 @@ def save_checkpoint(path: Path, state: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; anything else is an InputError. Loads tensors and plain values only, never code."""
-    try:
-        raw = torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} must be a checkpoint, not missing") from None
-    except Exception as error:  # torch raises many kinds for a broken file, and documents none
-        raise InputError(f"{path} must be a checkpoint of pgsim train, not {type(error).__name__}") from None
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+    raw = load_tensors(path)
+    if raw.get("format") != FORMAT:
         raise InputError(f"{path} must be a checkpoint of pgsim train (format {FORMAT}), not another file")
     return Checkpoint(
         recipe=parse_recipe(raw["recipe"], str(path)),
@@ -81,3 +76,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimiser=raw["optimiser"],
         finished=raw["finished"],
     )
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint of any network holds; a missing or broken file, or one of others, is an InputError."""
+    try:
+        raw = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError:
+        raise InputError(f"{path} must be a checkpoint, not missing") from None
+    except Exception as error:  # torch raises many kinds for a broken file, and documents none
+        raise InputError(f"{path} must be a checkpoint of pgsim train, not {type(error).__name__}") from None
+    if not isinstance(raw, dict) or "format" not in raw:
+        raise InputError(f"{path} must be a checkpoint of pgsim train (format {FORMAT}), not another file")
+    return raw

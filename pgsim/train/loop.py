@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
+from pgsim.train.schedule import warm_cosine
 from pgsim.train.teacher import TaughtViews, read_teacher, start_from_float
 from pgsim.train.weights import save_weights
 
@@ -43,6 +43,11 @@ class Progress:
     loss: float
     accuracy: float
     seconds_per_step: float
+
+    @property
+    def words(self) -> str:
+        """Loss, accuracy and pace, as the progress bar shows them."""
+        return f"loss {self.loss:.3f} acc {100 * self.accuracy:.1f} % {self.seconds_per_step:.2f} s/step"
 
 
 def prepare_process(threads: int) -> None:
@@ -92,10 +97,7 @@ def batch_of(images: Images, recipe: Recipe, step: int) -> Batch:
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """Return the rate of a step: linear warm-up, then a cosine to zero."""
-    if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    share = (step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps)
-    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+    return warm_cosine(recipe.learning_rate, recipe.warmup_steps, step, steps)
 
 
 def penalty(net: PGResNet, targets: dict[str, Tensor], sigma: float) -> Tensor:

@@ -12,6 +12,8 @@ import yaml
 
 from pgsim.errors import InputError
 
+T = typing.TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -115,6 +117,13 @@ def parse_recipe(text: str, where: str) -> Recipe:
     Raises:
         InputError: unknown, missing or duplicate key, a wrong type, or a value out of range.
     """
+    recipe = read_record(Recipe, read_fields(text, where), where)
+    _check_ranges(recipe, where)
+    return recipe
+
+
+def read_fields(text: str, where: str) -> dict[str, object]:
+    """Read the YAML text of any recipe as a mapping whose keys stand once; raises InputError for anything else."""
     try:
         loaded = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
@@ -123,21 +132,28 @@ def parse_recipe(text: str, where: str) -> Recipe:
         raise InputError(f"{where}: {error}") from None
     if not isinstance(loaded, dict):
         raise InputError(f"{where} must be a mapping of recipe fields, not {type(loaded).__name__}")
-    hints = typing.get_type_hints(Recipe)
+    return loaded
+
+
+def read_record(kind: type[T], loaded: dict[str, object], where: str) -> T:
+    """Return the dataclass `kind` of these fields, typed as it says; those with a default may be left out.
+
+    Raises InputError for an unknown or missing key or a wrong type.
+    """
+    hints = typing.get_type_hints(kind)
     for key in loaded:
         if key not in hints:
             raise InputError(f"{where}: {key} must be a recipe field (one of {', '.join(hints)}), not an unknown key")
     values: dict[str, typing.Any] = {}
-    optional = {f.name for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
+    record: typing.Any = kind
+    optional = {f.name for f in dataclasses.fields(record) if f.default is not dataclasses.MISSING}
     for key, hint in hints.items():
         if key not in loaded and key in optional:
             continue
         if key not in loaded:
             raise InputError(f"{where}: {key} must be given, not missing")
         values[key] = _typed(loaded[key], hint, f"{where}: {key}")
-    recipe = Recipe(**values)
-    _check_ranges(recipe, where)
-    return recipe
+    return kind(**values)
 
 
 def _typed(value: object, hint: object, where: str) -> object:

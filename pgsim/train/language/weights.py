@@ -1,0 +1,181 @@
+"""Keep and read language models: a training's checkpoint (.pt) and the best epoch's weights (.npz, no pickle)."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pgsim.errors import InputError
+from pgsim.train.checkpoint import load_tensors
+from pgsim.train.data import open_npz
+from pgsim.train.language.model import LanguageModel, build_model
+from pgsim.train.language.recipe import TASK, LanguageRecipe, language_recipe_text, parse_language_recipe
+from pgsim.train.recipe import read_fields
+
+CHECKPOINT_FORMAT = "pgsim-language-checkpoint-1"
+WEIGHTS_FORMAT = "pgsim-language-weights-1"
+
+
+@dataclass(frozen=True)
+class LanguageCheckpoint:
+    """State of a run after `step` optimiser steps.
+
+    The random draws of a step depend on the recipe's seed and the step's number only, so no generator state is kept.
+
+    Attributes:
+        model: state dict of the network in training.
+        best: state dict of the epoch with the lowest perplexity on the validation words; empty before the first.
+        best_history: what was measured then (`epoch`, `valid_perplexity`, ...).
+        targets: of the thresholds' penalty, or None.
+        state: h and c after the last step, [batch_size, hidden_units].
+        loss: sum of the losses of this epoch's steps.
+        finished: the run is over and `best` is its result.
+    """
+
+    recipe: LanguageRecipe
+    vocabulary: int
+    step: int
+    model: dict[str, Any]
+    best: dict[str, Any]
+    best_history: dict[str, Any]
+    targets: Tensor | None
+    optimiser: dict[str, Any]
+    state: tuple[Tensor, Tensor]
+    loss: float
+    finished: bool
+
+
+def save_language_checkpoint(path: Path, kept: LanguageCheckpoint) -> None:
+    """Write atomically: a temporary file beside `path`, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    values = {**vars(kept), "recipe": language_recipe_text(kept.recipe), "format": CHECKPOINT_FORMAT}
+    try:
+        torch.save(values, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} must be writable, not refused ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_language_checkpoint(path: Path) -> LanguageCheckpoint:
+    """Read a checkpoint of a language model; anything else is an InputError. Loads tensors and plain values only."""
+    raw = load_tensors(path)
+    if raw.pop("format", None) != CHECKPOINT_FORMAT:
+        raise InputError(f"{path} must be a checkpoint of a language model, not another file")
+    return LanguageCheckpoint(**{**raw, "recipe": parse_language_recipe(raw["recipe"], str(path))})
+
+
+def save_language_weights(
+    path: Path, state: dict[str, Any], recipe: LanguageRecipe, vocabulary: int, history: dict[str, Any]
+) -> None:
+    """Write a state dict under PyTorch's names, and `meta` (JSON: format, recipe, vocabulary, history), atomically."""
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    meta = {
+        "format": WEIGHTS_FORMAT,
+        "recipe": language_recipe_text(recipe),
+        "vocabulary": vocabulary,
+        "history": history,
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(meta, sort_keys=True).encode()
+    try:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, meta=np.frombuffer(text, np.uint8), **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} must be writable, not refused ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_language_model(path: Path) -> bool:
+    """Return whether a checkpoint or weights file holds a language model; raises InputError for a file that is neither
+    of pgsim train's."""
+    if path.suffix == ".npz":
+        arrays = open_npz(path)
+        if "meta" not in arrays:
+            return False
+        try:
+            return bool(json.loads(arrays["meta"].tobytes())["format"] == WEIGHTS_FORMAT)
+        except (ValueError, KeyError, TypeError):
+            return False
+    raw = load_tensors(path)
+    recipe = raw.get("recipe")
+    return isinstance(recipe, str) and read_fields(recipe, str(path)).get("task") == TASK
+
+
+def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict[str, Any]]:
+    """Read the best epoch of a run from its checkpoint (.pt) or weights (.npz).
+
+    Returns the network in evaluation mode, its recipe, and what is known of its training.
+    Raises InputError for another file, wrong arrays, or a checkpoint before its first epoch's end.
+    """
+    if path.suffix != ".npz":
+        kept = load_language_checkpoint(path)
+        if not kept.best:
+            raise InputError(f"{path} must hold a finished epoch, not stop at step {kept.step} of the first")
+        model = build_model(kept.recipe, kept.vocabulary)
+        model.load_state_dict(kept.best)
+        return model.eval(), kept.recipe, kept.best_history
+    arrays = open_npz(path)
+    if "meta" not in arrays:
+        raise InputError(f"{path} must hold weights of pgsim train (an array 'meta'), not another npz")
+    try:
+        meta = json.loads(arrays.pop("meta").tobytes())
+        text, vocabulary, history = str(meta["recipe"]), int(meta["vocabulary"]), dict(meta["history"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: meta must be the JSON of a language model's weights, not something else") from None
+    recipe = parse_language_recipe(text, str(path))
+    model = build_model(recipe, vocabulary)
+    state = model.state_dict()
+    if set(arrays) != set(state):
+        odd = sorted(set(arrays) ^ set(state))[0]
+        raise InputError(f"{path} must hold exactly the arrays of {recipe.name}, not differ in {odd!r}")
+    for name, tensor in state.items():
+        if arrays[name].shape != tuple(tensor.shape):
+            raise InputError(f"{path}: {name} must be {list(tensor.shape)}, not {list(arrays[name].shape)}")
+        tensor.copy_(torch.from_numpy(arrays[name]))
+    return model.eval(), recipe, history
+
+
+def find_start(name: str, out: Path, data: Path) -> Path:
+    """Return the file that a recipe's `start_from` names: a path, or a run's weights or checkpoint in `out` or `data`.
+
+    A bare run name stands for NAME.weights.npz, then NAME.pt. Raises InputError where there is none.
+    """
+    names = (name,) if Path(name).suffix in (".npz", ".pt") else (f"{name}.weights.npz", f"{name}.pt")
+    for candidate in [Path(names[0]), *(folder / each for folder in (out, data) for each in names)]:
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        f"start_from must name a run of pgsim train in {out} or {data} ({' or '.join(names)}), not {name!r}; "
+        f"train it first, or copy it there"
+    )
+
+
+def start_from(model: LanguageModel, path: Path) -> None:
+    """Copy embedding, cell and projection of another run's best epoch; clips and thresholds stay as they are.
+
+    Raises InputError where the networks differ in size or in `tied`.
+    """
+    source = {name.removesuffix("_l0"): value for name, value in read_language_model(path)[0].state_dict().items()}
+    for name, tensor in model.state_dict().items():
+        if name.endswith((".bound", ".delta")):
+            continue
+        given = source.get(name.removesuffix("_l0"))
+        if given is None or given.shape != tensor.shape:
+            found = "missing" if given is None else str(list(given.shape))
+            raise InputError(
+                f"{path}: {name} must be {list(tensor.shape)}, as the recipe's network has it, not {found}"
+            )
+        tensor.copy_(given)
+    if model.projection is None and "projection" in source:
+        raise InputError(f"{path} must be of a network with tied words, as the recipe's, not of one with a projection")

@@ -4,6 +4,7 @@ measure.py stages TRACE HW         CPU seconds of each stage of `pgsim run TRACE
 measure.py tile TRACE IMAGES OUT   write a trace of IMAGES images, those of TRACE over and over
 measure.py macs HW                 CPU seconds of one gated layer, wider and wider
 measure.py engines TRACE           CPU seconds and cycles of each engine on each shipped accelerator
+measure.py backward                CPU seconds of the update phase's weight gradient, masked and dense (needs torch)
 """
 
 from __future__ import annotations
@@ -173,6 +174,49 @@ def _each(engine: Callable[[Job], Timing], jobs: list[Job]) -> None:
         engine(job)
 
 
+def backward(images: int = 4) -> list[dict[str, float]]:
+    """Return seconds of a gated 3 x 3 layer's weight gradient from its updated outputs, at several sparsities.
+
+    `masked_cpu_s` is that of the masked kernel, `all_cpu_s` the same kernel with every output updated, `dense_cpu_s`
+    torch's dense product on one thread; layers are ResNet-20's, on `images` images.
+    """
+    import numpy as np
+    import torch
+
+    from pgsim.nn.backward import masked_weight_gradient
+    from pgsim.workload.layer import Geometry, LayerKind
+
+    torch.set_num_threads(1)
+    found = []
+    for channels, pixels in ((16, 32), (32, 16), (64, 8)):
+        random = np.random.default_rng(channels)
+        geometry = Geometry(LayerKind.CONV, channels, channels, pixels, pixels, (3, 3), padding=(1, 1, 1, 1))
+        codes = random.integers(0, 2, (images, channels, pixels, pixels)).astype(np.float32)
+        grad = random.normal(size=codes.shape).astype(np.float32)
+        real = (torch.from_numpy(grad), torch.from_numpy(codes), torch.zeros(geometry.weight_shape))
+        dense = smallest(
+            lambda real=real: torch.ops.aten.convolution_backward(
+                *real, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+            )
+        )
+        every = np.ones(codes.shape, np.bool_)
+        whole = smallest(partial(masked_weight_gradient, grad, every, codes, geometry))
+        for sparsity in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99):
+            mask = random.random(codes.shape) >= sparsity
+            seconds = smallest(partial(masked_weight_gradient, grad, mask, codes, geometry))
+            found.append(
+                {
+                    "channels": channels,
+                    "sparsity": sparsity,
+                    "macs": int(mask.sum()) * geometry.reduction,
+                    "masked_cpu_s": seconds,
+                    "all_cpu_s": whole,
+                    "dense_cpu_s": dense,
+                }
+            )
+    return found
+
+
 def smallest(work: Callable[[], object], times: int = 3) -> float:
     """Return the CPU seconds of the quickest of several calls, after one that does not count."""
     work()
@@ -191,7 +235,12 @@ def main(words: list[str]) -> None:
         path, images, out = rest
         print(json.dumps(tile(path, int(images), out)))
     else:
-        measure: dict[str, Callable[..., object]] = {"stages": stages, "macs": macs, "engines": engines}
+        measure: dict[str, Callable[..., object]] = {
+            "stages": stages,
+            "macs": macs,
+            "engines": engines,
+            "backward": backward,
+        }
         print(json.dumps(measure[what](*rest)))
 
 

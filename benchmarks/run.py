@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -109,7 +110,10 @@ def measure(trace: str, hw: str, repeats: int, folder: Path) -> tuple[dict[str, 
             [Line(name, f"{value:.3f} s, {value / sum(shares.values()):.0%}") for name, value in shares.items()],
         ),
     ]
-    for part in (_growth(trace, hw, folder, min(repeats, 3)), _macs(hw), _engines(trace)):
+    parts = [_growth(trace, hw, folder, min(repeats, 3)), _macs(hw), _engines(trace)]
+    if find_spec("torch"):
+        parts.append(_backward())
+    for part in parts:
         figures |= part[0]
         tables.append(part[1])
     return figures, tables
@@ -174,6 +178,19 @@ def _engines(trace: str) -> tuple[dict[str, Any], tuple[str, list[Line]]]:
             )
         )
     return {"engines": found}, ("Simulated cycles a CPU second, values known", lines)
+
+
+def _backward() -> tuple[dict[str, Any], tuple[str, list[Line]]]:
+    found = ask("backward")
+    lines = [
+        Line(
+            f"{one['channels']} channels, Sp {one['sparsity']:.0%}",
+            f"{one['masked_cpu_s'] / one['dense_cpu_s']:.2f}, {one['masked_cpu_s'] / one['all_cpu_s']:.2f}",
+        )
+        for one in found
+    ]
+    title = "Masked weight gradient of the update phase, over torch's dense one and over itself at Sp 0"
+    return {"backward": found}, (title, lines)
 
 
 def show(tables: Sequence[tuple[str, Sequence[Line]]]) -> str:

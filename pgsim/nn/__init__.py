@@ -8,6 +8,7 @@ Pure torch, on a CPU or a CUDA device; imports torch (the extra `train`), which 
 from __future__ import annotations
 
 from pgsim.arith.formats import Encoding
+from pgsim.nn.backward import BackwardMacs, backward_macs, masked_weight_gradient
 from pgsim.nn.calibrate import calibrate
 from pgsim.nn.codes import WeightFormat
 from pgsim.nn.convert import Recipe, convert
@@ -30,6 +31,7 @@ from pgsim.nn.statistics import AverageBits, Sparsity, b_avg, penalty, reset_cou
 __all__ = [
     "SURROGATE_SLOPE",
     "AverageBits",
+    "BackwardMacs",
     "CodedLayer",
     "Encoding",
     "GatedConv2d",
@@ -48,6 +50,7 @@ __all__ = [
     "Sparsity",
     "WeightFormat",
     "b_avg",
+    "backward_macs",
     "calibrate",
     "coded_layers",
     "convert",
@@ -55,6 +58,7 @@ __all__ = [
     "dense_linear",
     "gated_conv2d",
     "gated_linear",
+    "masked_weight_gradient",
     "penalty",
     "reset_counts",
     "sparsity",

@@ -119,6 +119,16 @@ def test_both_engines_are_measured_on_every_shipped_accelerator(trace: str) -> N
     assert all(one["cpu_s"] > 0 for one in found)
 
 
+def test_the_masked_backward_product_is_measured_beside_the_dense_one() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    found = measured("backward")
+    assert [(one["channels"], one["sparsity"]) for one in found][:2] == [(16, 0.0), (16, 0.5)]
+    assert [one["channels"] for one in found[::6]] == [16, 32, 64]
+    assert found[0]["macs"] == 4 * 16 * 32 * 32 * 16 * 9
+    assert all(one["masked_cpu_s"] > 0 and one["dense_cpu_s"] > 0 for one in found)
+    assert all(one["masked_cpu_s"] < one["all_cpu_s"] for one in found if one["sparsity"] > 0.9)
+
+
 def test_the_table_shows_goals_beside_what_is_measured() -> None:
     run = loaded("run")
     lines = [run.Line("warm", "1.1", "< 2", True), run.Line("cold", "30", "< 20", False), run.Line("layers", "3")]

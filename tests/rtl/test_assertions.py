@@ -48,8 +48,9 @@ def run(bench: Bench, case: Case) -> Events:
     return events
 
 
+@SLOW
 @needs_compiler
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name != "decoupled" else ()) for name in MACHINES])
+@pytest.mark.parametrize("name", MACHINES)
 def test_an_assertion_fails_where_a_partial_sum_overflows_and_with_a_bit_more_does_not(name: str) -> None:
     """Machines of 8 and 9 bits over the same layers; some overflow the first alone."""
     seen: dict[int, list[bool]] = {}
@@ -71,6 +72,7 @@ def test_an_assertion_fails_where_a_partial_sum_overflows_and_with_a_bit_more_do
     assert not all(seen[8])
 
 
+@SLOW
 @needs_compiler
 def test_a_machine_without_assertions_says_nothing_of_an_overflow() -> None:
     checked = with_psum(MACHINES["decoupled"], 8, OverflowMode.ERROR)

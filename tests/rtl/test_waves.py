@@ -159,6 +159,7 @@ def quickly(*args: object, **options: object) -> Path:
     return build(*args, **(options | {"optimise": 0}))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @needs_compiler
 @needs_fst
 def test_a_difference_comes_with_its_waveform(faulty: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,6 +202,7 @@ def test_a_machine_that_hangs_is_shown_at_its_first_difference(
     assert lines[-2].startswith("> ")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_window_that_cannot_be_written_is_one_line_and_leaves_nothing(
     faulty: list[str], capsys: pytest.CaptureFixture[str]

@@ -43,6 +43,16 @@ def draw(organisation: Organisation | None, count: int, number: int) -> list[Cas
     return found
 
 
+def draw_machines(organisation: Organisation | None, count: int, number: int) -> list[Accelerator]:
+    """Return `count` machines, no two alike: hypothesis draws some again, so twice as many are drawn."""
+    found: dict[str, Accelerator] = {}
+    for place, one in enumerate(draw(organisation, 2 * count + 10, number)):
+        array = one.accelerator.array
+        accelerator = replace(one.accelerator, array=replace(array, act_bits=array.act_bits or 1 + place % 4))
+        found.setdefault(accelerator.sha256, accelerator)
+    return list(found.values())[:count]
+
+
 def run_machine(accelerator: Accelerator, layers: list[Case], engine: str) -> tuple[int, str | None]:
     """Compile a machine and run layers on it; return how many ran, and the first difference."""
     ran, bench = 0, None
@@ -72,9 +82,8 @@ def main() -> int:
     parser.add_argument("--organisation", type=Organisation, help=", ".join(o.value for o in Organisation))
     args = parser.parse_args()
     total = 0
-    for number, one in enumerate(draw(args.organisation, args.machines, args.seed)):
-        array = one.accelerator.array
-        accelerator = replace(one.accelerator, array=replace(array, act_bits=array.act_bits or 1 + number % 4))
+    machines = draw_machines(args.organisation, args.machines, args.seed)
+    for number, accelerator in enumerate(machines):
         start = time.perf_counter()
         layers = draw(accelerator.organisation, args.layers, args.seed * 100_000 + number)
         ran, difference = run_machine(accelerator, layers, args.engine)
@@ -84,7 +93,7 @@ def main() -> int:
         if difference is not None:
             print(difference)
             return 1
-    print(f"{total} layers: 0 differing bits, 0 differing events")
+    print(f"{len(machines)} different machines, {total} layers: 0 differing bits, 0 differing events")
     return 0
 
 

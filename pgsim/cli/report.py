@@ -184,10 +184,12 @@ def _table(title: str, table: Iterable[Row], cells: Sequence[Cell], left: Sequen
     header = ("#", "layer", *(heading for heading, _ in cells))
     layers, totals = [], []
     for row in table:
+        if row["row"] != "layer" and not row["layers"]:
+            continue  # a total of no layers: its means are None
         texts = [text(row) for _, text in cells]
         if row["row"] == "layer":
             layers.append((str(row["index"]), shorten(str(row["layer"])), *texts))
-        elif row["layers"]:
+        else:
             totals.append(("", TOTALS[str(row["row"])], *texts))
     text = aligned(header, [*layers, *totals], ("layer", *left)).split("\n")
     body = len(text) - len(totals)

@@ -176,7 +176,14 @@ def test_the_mean_over_batches_becomes_the_running_statistics(folder: Path, tmp_
 
 def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
     (out / "r.yaml").write_text(recipe_text(recipe()))
-    values = {"recipe": str(out / "r.yaml"), "data": str(folder), "out": str(out), "resume": False, "threads": 1}
+    values = {
+        "recipe": str(out / "r.yaml"),
+        "data": str(folder),
+        "out": str(out),
+        "resume": False,
+        "threads": 1,
+        "device": "cpu",
+    }
     return argparse.Namespace(**{**values, "minutes": None, **changes})
 
 

@@ -194,11 +194,8 @@ def backward(images: int = 4) -> list[dict[str, float]]:
         codes = random.integers(0, 2, (images, channels, pixels, pixels)).astype(np.float32)
         grad = random.normal(size=codes.shape).astype(np.float32)
         real = (torch.from_numpy(grad), torch.from_numpy(codes), torch.zeros(geometry.weight_shape))
-        dense = smallest(
-            lambda real=real: torch.ops.aten.convolution_backward(
-                *real, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
-            )
-        )
+        window = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False])
+        dense = smallest(partial(torch.ops.aten.convolution_backward, *real, *window))
         every = np.ones(codes.shape, np.bool_)
         whole = smallest(partial(masked_weight_gradient, grad, every, codes, geometry))
         for sparsity in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99):

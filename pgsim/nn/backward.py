@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pgsim.nn.kernels import compiled_loops
 from pgsim.nn.layers import CodedLayer, coded_layers
 from pgsim.workload.layer import Geometry
 
@@ -95,7 +96,7 @@ def masked_weight_gradient(
     codes: Floats,
     geometry: Geometry,
     *,
-    kernel: Callable[..., None] | None = None,
+    kernel: Callable[..., None] = compiled_loops,
 ) -> Floats:
     """Return sum over n, p, q with mask of grad * codes: a convolution's weight gradient from its updated outputs only.
 
@@ -105,7 +106,7 @@ def masked_weight_gradient(
     Args:
         grad: float32 [N, K, P, Q], `mask` bool of the same shape, `codes` float32 [N, C, H, W], the low plane.
         geometry: the layer's; a linear layer is a convolution over one pixel.
-        kernel: the compiled loops or their plain twin `weight_gradient_loops`; compiled where it is None.
+        kernel: the compiled loops or their plain twin `weight_gradient_loops`; compiled by default.
 
     Returns float32 [K, C/G, R, S]. Raises ValueError for shapes that are not the geometry's.
     """
@@ -117,8 +118,6 @@ def masked_weight_gradient(
     ):
         if array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
-    if kernel is None:
-        from pgsim.nn.kernels import compiled_loops as kernel
     top, bottom, left, right = geometry.padding
     padded = np.pad(codes.astype(np.float32), ((0, 0), (0, 0), (top, bottom), (left, right)))
     rows = np.ascontiguousarray(padded.transpose(0, 2, 3, 1)).reshape(images, padded.shape[2], -1)

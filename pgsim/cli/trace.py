@@ -6,13 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from pgsim.cli.trace_release import add_release_options, refuse_release_options, trace_release
 from pgsim.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--checkpoint", metavar="CKPT", required=True, help="checkpoint (.pt) or weights (.npz) of pgsim train"
+        "--checkpoint",
+        metavar="CKPT",
+        required=True,
+        help="checkpoint (.pt) or weights (.npz) of pgsim train, or a state dict of the authors' release",
     )
     parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz or ptb.npz")
     parser.add_argument(
@@ -30,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--result", metavar="OUT.json", help="also write what was measured, without the trace, for pgsim paper"
     )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
+    add_release_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.train.frozen import freeze
     from pgsim.train.language.weights import is_language_model
     from pgsim.train.recipe import recipe_text
+    from pgsim.train.release.state import is_release
     from pgsim.train.weights import read_network
 
     if args.threads < 1:
@@ -63,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
         made_by = f"pgsim {version('pgsim')}"
     except PackageNotFoundError:
         made_by = "pgsim (not installed)"
+    if is_release(Path(args.checkpoint)):
+        return trace_release(args, made_by)
+    refuse_release_options(args)
     if is_language_model(Path(args.checkpoint)):
         return trace_language(args, made_by)
     net, recipe, history = read_network(Path(args.checkpoint))

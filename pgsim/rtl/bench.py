@@ -118,7 +118,7 @@ class Bench:
         defines = bench_defines(accelerator, post) | ({"PGSIM_ASSERT": 1} if assertions else {})
         self.accelerator, self.widths, self.capacity, self.post = accelerator, widths, capacity, post
         self._library = _load(build(texts, defines, waves=waves, optimise=optimise, cache=cache))
-        self._handle = ctypes.c_void_p(self._library.pg_new())
+        self._open: ctypes.c_void_p | None = ctypes.c_void_p(self._library.pg_new())
         self._wave: Path | None = None
 
     def __enter__(self) -> Bench:
@@ -131,9 +131,15 @@ class Bench:
 
     def close(self) -> None:
         """Free the machine."""
-        if self._handle:
-            self._library.pg_delete(self._handle)
-            self._handle = ctypes.c_void_p()
+        if self._open is not None:
+            self._library.pg_delete(self._open)
+            self._open = None
+
+    @property
+    def _handle(self) -> ctypes.c_void_p:
+        if self._open is None:
+            raise ValueError("a machine that was closed must not be used again")
+        return self._open
 
     def wave(self, path: Path, window: tuple[int, int] | None = None) -> None:
         """Write a waveform, as VCD: of all that follows, or of cycles first .. last of the layers that follow.

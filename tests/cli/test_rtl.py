@@ -91,7 +91,7 @@ def test_a_generated_machine_runs_by_itself(trace: str, small_machine: str, tmp_
     assert "$var wire 32" in (folder / "waves.vcd").read_text()
     assert make(folder, "assertions") == equal
     text = (folder / "layer.txt").read_text().splitlines()
-    wrong = "\n".join([*text[:-1], text[-1] + "0"])  # one output ten times as large
+    wrong = "\n".join([*text[:-1], text[-1] + "1"])  # one output with a digit more
     (folder / "layer.txt").write_text(wrong)
     assert make(folder).startswith("2: 322 cycles (simulator 322), 256 outputs, 1 differing: NOT EQUAL")
 

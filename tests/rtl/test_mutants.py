@@ -66,8 +66,8 @@ MUTANTS = [
            "psums_there = next_segment.first_step == 0 || before_done", "psums_there = 1'b1"),
     Mutant("a segment retires before its write has ended", "decoupled", "off_chip.sv",
            "(done[s] && (!has_write[s] || ended[s]))", "done[s]"),
-    Mutant("the channel's latency is a cycle short", "dense", "off_chip.sv", "wait_left[s] <= 16'(LATENCY);",
-           "wait_left[s] <= 16'(LATENCY - 1);"),
+    Mutant("the channel's latency is a cycle short", "dense", "off_chip.sv", "wait_left[s] <= 20'(LATENCY);",
+           "wait_left[s] <= 20'(LATENCY - 1);"),
     Mutant("a sequence's next step does not wait", "dense", "off_chip.sv",
            "!(first_segment.follows && !done[~first_number[0]])", "1'b1"),
     Mutant("dilation is taken for 1", "gated_fused", "walker.sv", "now.tap_x * 20'(layer.dilation_x)",
@@ -80,7 +80,8 @@ MUTANTS = [
            "part"),
     Mutant("a cooperative LSB array takes the last tiles too", "cooperative", "scheduler.sv",
            "others_cycles >= 56'(own_cycles)", "1'b1"),
-    Mutant("the younger write goes first", "decoupled", "off_chip.sv", "write_slot = older;", "write_slot = !older;"),
+    Mutant("of writes done together the later goes first", "decoupled", "off_chip.sv", "number[1] < number[0]",
+           "number[1] > number[0]"),
 ]  # fmt: skip
 
 

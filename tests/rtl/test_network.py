@@ -130,6 +130,7 @@ def test_a_segment_that_leads_to_the_tile_beside_it_is_found(monkeypatch: pytest
     assert first_difference(*network_on("decoupled")).startswith("stem: shortcut stream[0, 0, 0, 0] is ")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_partial_sums_that_pass_for_results_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_complete(writes: NDArray[np.void]) -> None:

@@ -93,6 +93,7 @@ def _check_planes(machine: Machine, reader: Layer, codes: Ints, where: Ints) -> 
         assert np.array_equal(machine.read(memory)[where], plane), f"{memory.name} of {reader.input_name}"
 
 
+@pytest.mark.slow
 def test_what_follows_every_layer_of_resnet20_equals_the_recording() -> None:
     if not RESNET20.exists():
         pytest.skip(f"{RESNET20.name} is not in traces/")
@@ -103,6 +104,7 @@ def test_what_follows_every_layer_of_resnet20_equals_the_recording() -> None:
     assert len(equal) == 29
 
 
+@pytest.mark.slow
 def test_the_smallest_unit_for_resnet20_holds_whatever_psum_bits_hold() -> None:
     if not RESNET20.exists():
         pytest.skip(f"{RESNET20.name} is not in traces/")

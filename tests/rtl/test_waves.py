@@ -14,12 +14,11 @@ from pgsim.cli.main import main
 from pgsim.errors import InputError
 from pgsim.io.trace import write_trace
 from pgsim.rtl import bench as bench_module
-from pgsim.rtl.build import build
 from pgsim.rtl.fst import convert
 from pgsim.rtl.generate import sources
 from pgsim.rtl.vcd import changes, paths, read_header
 from tests.build_trace import build_trace
-from tests.rtl.machine_cases import needs_compiler
+from tests.rtl.machine_cases import needs_compiler, quickly
 from tests.rtl.machine_files import small_machine_text
 
 needs_fst = pytest.mark.skipif(find_spec("pylibfst") is None, reason="the package pylibfst writes FST; it is missing")
@@ -155,10 +154,6 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["cosim", "--hw", "small.yaml", "small.npz", "--layers", "keep"]
 
 
-def quickly(*args: object, **options: object) -> Path:
-    return build(*args, **(options | {"optimise": 0}))  # type: ignore[arg-type]
-
-
 @pytest.mark.slow
 @needs_compiler
 @needs_fst
@@ -219,6 +214,7 @@ def test_a_window_that_cannot_be_written_is_one_line_and_leaves_nothing(
     assert sorted(path.name for path in Path().iterdir()) == ["small.npz", "small.yaml"]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_ctrl_c_leaves_no_waveform(faulty: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: object) -> None:

@@ -19,6 +19,8 @@ enum Count {
     SHORTCUTS, CODES, LOGITS, POST_CYCLES, POST_IDLE, POST_FAULT, FAILED_ASSERTIONS, FAILED_CYCLE, COUNTS
 };
 constexpr int CAUSE_KINDS = 16;
+constexpr int HOST_SHORTCUTS = 9;    // Select of post_unit.py, select_t of post_package.sv
+constexpr int SHORTCUT_WORDS = 7;  // of the memories that next_word fills
 
 #ifdef PG_TRACE
 // A waveform file that remembers why it could not be written: Verilator's own ends the process.
@@ -261,7 +263,8 @@ __attribute__((visibility("default"))) void pg_post_forget(void* handle) {
 #endif
 }
 
-// Hold the machine in reset and write the post-processing unit's program, a word a cycle.
+// Hold the machine in reset and write the post-processing unit's program, a word a cycle; shortcuts, of which there
+// may be as many as pixels, are in its memory at once, as what the machine's own memories are filled with.
 __attribute__((visibility("default"))) void pg_post_load(void* handle, int64_t count, const Write* writes) {
     Bench* bench = static_cast<Bench*>(handle);
     Verilated::threadContextp(bench->context.get());
@@ -274,7 +277,14 @@ __attribute__((visibility("default"))) void pg_post_load(void* handle, int64_t c
     tick(*bench);
     top.post_reset = 0;
     top.host_write = 1;
+    std::vector<int32_t> place;
+    std::vector<uint32_t> data;
     for (int64_t i = 0; i < count; i++) {
+        if (writes[i].select == HOST_SHORTCUTS) {
+            place.insert(place.end(), {0, static_cast<int32_t>(writes[i].address)});
+            data.insert(data.end(), {static_cast<uint32_t>(writes[i].data), static_cast<uint32_t>(writes[i].data >> 32)});
+            continue;
+        }
         top.host_select = writes[i].select;
         top.host_stage = writes[i].stage;
         top.host_port = writes[i].port;
@@ -283,6 +293,7 @@ __attribute__((visibility("default"))) void pg_post_load(void* handle, int64_t c
         tick(*bench);
     }
     top.host_write = 0;
+    if (!place.empty()) pg_poke(handle, SHORTCUT_WORDS, place.size() / 2, place.data(), data.data(), 2);
 }
 
 // Run on after the layer has ended until the post-processing unit is idle, at most `cycles`.

@@ -106,7 +106,7 @@ module testbench
   localparam int WORD_BITS = N * OPERAND_BITS;
   localparam int PART_BITS = ROW_STEPS * N * STORED_BITS;
   localparam int OPERANDS_BITS = widest(WORD_BITS, PART_BITS);
-  localparam int DATA_BITS = widest(widest(LAYER_BITS, SEGMENT_BITS), widest(OPERANDS_BITS, PSUM_BITS + 1));
+  localparam int DATA_BITS = widest(widest(widest(LAYER_BITS, SEGMENT_BITS), widest(OPERANDS_BITS, PSUM_BITS + 1)), 64);
 
   function automatic int widest(input int one, input int other);
     widest = one > other ? one : other;
@@ -131,7 +131,11 @@ module testbench
         3: dut.core.low_plane.mem[bank][index] = data[WORD_BITS-1:0];
         4: dut.core.weights.mem[bank][index] = data[PART_BITS-1:0];
         5: dut.core.thresholds.mem[index] = data[PSUM_BITS:0];
-        default: dut.core.tile_cycles.mem[index] = data[31:0];
+        6: dut.core.tile_cycles.mem[index] = data[31:0];
+`ifdef PG_POST
+        7: dut.post.shortcuts.words[index] = data[POST_SHORTCUT_BITS-1:0];
+`endif
+        default: ;
       endcase
 
 `ifdef PG_POST

@@ -84,15 +84,19 @@ sys.exit(main([{name!r}, "--help"]))
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "a command must be given: run, info, validate, verify, hw, train, trace, rtl, cosim (see pgsim --help)"),
+        (
+            [],
+            "a command must be given: run, info, validate, verify, hw, train, trace, paper, rtl, cosim "
+            "(see pgsim --help)",
+        ),
         (
             ["rnu"],
-            "the command must be one of run, info, validate, verify, hw, train, trace, rtl, cosim, not 'rnu'; "
+            "the command must be one of run, info, validate, verify, hw, train, trace, paper, rtl, cosim, not 'rnu'; "
             "did you mean run? (see pgsim --help)",
         ),
         (
             ["x\ny"],
-            "the command must be one of run, info, validate, verify, hw, train, trace, rtl, cosim, not 'x\\ny' "
+            "the command must be one of run, info, validate, verify, hw, train, trace, paper, rtl, cosim, not 'x\\ny' "
             "(see pgsim --help)",
         ),
         (["--hw"], "unknown option --hw (see pgsim --help)"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pgsim.errors import InputError
+from pgsim.io.atomic import replacing
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
 
 FORMAT = 1
@@ -39,27 +43,23 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, state: Checkpoint) -> None:
-    """Write atomically: a temporary file beside `path`, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(
-            {
-                "format": FORMAT,
-                "recipe": recipe_text(state.recipe),
-                "step": state.step,
-                "model": state.model,
-                "averaged": state.averaged,
-                "targets": state.targets,
-                "optimiser": state.optimiser,
-                "finished": state.finished,
-            },
-            temporary,
-        )
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} must be writable, not refused ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the state, whole or not at all."""
+    save_tensors(path, {**vars(state), "recipe": recipe_text(state.recipe), "format": FORMAT})
+
+
+def save_tensors(path: Path, values: dict[str, Any]) -> None:
+    """Write what `load_tensors` reads, whole or not at all."""
+    content = io.BytesIO()
+    torch.save(values, content)  # to a file it would hide a full disk behind an error of its own
+    with replacing(path) as stream:
+        stream.write(content.getbuffer())
+
+
+def save_arrays(path: Path, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays as an npz (no pickle), and `meta` as JSON bytes under that name, whole or not at all."""
+    text = json.dumps(meta, sort_keys=True).encode()
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, meta=np.frombuffer(text, np.uint8), **arrays)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pgsim.errors import InputError
-from pgsim.train.checkpoint import load_checkpoint
+from pgsim.train.checkpoint import load_checkpoint, save_arrays
 from pgsim.train.data import open_npz
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
@@ -22,8 +22,7 @@ SKIPPED = "num_batches_tracked"
 def save_weights(path: Path, net: PGResNet, recipe: Recipe, history: dict[str, Any]) -> None:
     """Write float32 master weights, batch norm, clips and thresholds under their PyTorch names, and `meta` (JSON)."""
     arrays = {n: t.detach().numpy() for n, t in net.state_dict().items() if not n.endswith(SKIPPED)}
-    meta = json.dumps({"format": FORMAT, "recipe": recipe_text(recipe), "history": history}, sort_keys=True)
-    np.savez_compressed(path, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)
+    save_arrays(path, {"format": FORMAT, "recipe": recipe_text(recipe), "history": history}, arrays)
 
 
 def read_network(path: Path) -> tuple[PGResNet, Recipe, dict[str, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
 from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
 from pgsim.train.network import Pact  # noqa: E402
 from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
-from pgsim.train.weights import read_network  # noqa: E402
+from pgsim.train.weights import read_network, save_weights  # noqa: E402
 from tests.train.synthetic import recipe, write_folder  # noqa: E402
 
 
@@ -289,3 +291,21 @@ def test_the_options_of_the_command(tmp_path: Path) -> None:
     args = parser.parse_args(["r", "--data", "d"])
     assert (args.out, args.resume, args.threads) == (".", False, 1)
     assert cast(str, args.recipe) == "r"
+
+
+def test_weights_that_cannot_be_written_are_one_line_and_leave_the_earlier_ones(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(folder, tmp_path, recipe())
+    path = tmp_path / "w.npz"
+    save_weights(path, run.net, run.recipe, {"step": 1})
+
+    def full(stream: BinaryIO, **_: object) -> None:
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(InputError, match=r"w\.npz: the output must be writable, not refused: No space left on device"):
+        save_weights(path, run.net, run.recipe, {"step": 2})
+    assert read_network(path)[2] == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []

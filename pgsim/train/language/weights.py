@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pgsim.errors import InputError
-from pgsim.train.checkpoint import load_tensors
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors
 from pgsim.train.data import open_npz
 from pgsim.train.language.model import LanguageModel, build_model
 from pgsim.train.language.recipe import TASK, LanguageRecipe, language_recipe_text, parse_language_recipe
@@ -53,16 +51,8 @@ class LanguageCheckpoint:
 
 
 def save_language_checkpoint(path: Path, kept: LanguageCheckpoint) -> None:
-    """Write atomically: a temporary file beside `path`, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    values = {**vars(kept), "recipe": language_recipe_text(kept.recipe), "format": CHECKPOINT_FORMAT}
-    try:
-        torch.save(values, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} must be writable, not refused ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the state, whole or not at all."""
+    save_tensors(path, {**vars(kept), "recipe": language_recipe_text(kept.recipe), "format": CHECKPOINT_FORMAT})
 
 
 def load_language_checkpoint(path: Path) -> LanguageCheckpoint:
@@ -84,16 +74,7 @@ def save_language_weights(
         "vocabulary": vocabulary,
         "history": history,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(meta, sort_keys=True).encode()
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, meta=np.frombuffer(text, np.uint8), **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} must be writable, not refused ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_arrays(path, meta, arrays)
 
 
 def is_language_model(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images", metavar="N", type=positive_integer, default=1, help="first N images of the trace (default: 1)"
+    )
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=positive_integer,
+        help="run N layers or batches at once, each on a machine of its own (default: one for each processor; one with "
+        "--network, whose layers wait for each other, and with --vcd and --fst)",
     )
     parser.add_argument(
         "--engine",
@@ -84,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
     accelerator = load_accelerator(args.hw)
     _check_outputs(args)
+    jobs = _jobs(args)
     compiler()
     verilator_root()
     trace = load_trace(args.file, max_bytes=args.max_bytes)
@@ -111,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
                 )  # fmt: skip
             else:
                 found += cosimulate(
-                    network, chosen, args.images, engine=args.engine, wave=wave, assertions=args.assertions,
+                    network, chosen, args.images, engine=args.engine, jobs=jobs, wave=wave, assertions=args.assertions,
                     cache=cache, started=progress,
                 )  # fmt: skip
         except OverflowDetected as error:  # the model knows no file
@@ -123,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
     found += _by_layer(runs)
     print(_table(found))
     print()
+    if jobs > 1:
+        print(f"{jobs} machines ran at once: a layer's rate is that of those it was on, the last that of all together")
     if network.no_post:
         print(f"what follows the layers is not compared: {network.no_post}")
     unfit = [f"layer {one.name}: {one.unfit}" for one in found if one.unfit]
@@ -137,6 +148,18 @@ def run(args: argparse.Namespace) -> int:
     if args.network and unfit and not wrong:
         raise InputError(f"the network must run to its logits on this machine, not end: {unfit[0]}")
     return 1 if wrong else 0
+
+
+def _jobs(args: argparse.Namespace) -> int:
+    """Machines that run at once."""
+    from pgsim.errors import InputError
+
+    alone = [name for name in ("network", "vcd", "fst") if getattr(args, name)]
+    if not alone:
+        return args.jobs or len(os.sched_getaffinity(0))
+    if args.jobs not in (None, 1):
+        raise InputError(f"--jobs must be 1 with --{alone[0]}, not {args.jobs}")
+    return 1
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -41,7 +41,7 @@ class _Stream(IntEnum):
 
 _WIDTHS = {_Stream.OUTPUTS: 6, _Stream.LAUNCHES: 6}
 MEMORIES = ("layer", "segments", "high", "low", "weights", "thresholds", "cycles")
-_CHUNK = 1 << 14  # cycles between looks at the world
+_CHUNK = 1 << 16  # cycles between looks at the world
 _POST_LIMIT = 1 << 20  # cycles that the post-processing unit may take after the last result
 
 

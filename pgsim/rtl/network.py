@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from pgsim.rtl.image import make_image, needed_capacity
 from pgsim.rtl.post_cosim import compare_kept, unfit
 from pgsim.rtl.post_plan import PostPlan, added, keepers, plan_post
 from pgsim.rtl.post_unit import PostUnit
+from pgsim.rtl.side_by_side import side_by_side
 from pgsim.rtl.waves import Repeat
 from pgsim.workload.layer import Gate, Layer, Requantise
 from pgsim.workload.trace import LayerTensors, Trace
@@ -48,7 +49,7 @@ class LayerComparison:
     name: str
     comparison: Comparison
     lane_operations: int  # of lanes whose array was at work
-    seconds: float  # that the RTL took, loading included
+    spans: tuple[tuple[float, float], ...]  # begin and end, in seconds, of the RTL's work on a batch, loading included
     repeat: Repeat | None = None  # runs the first batch that differs once more
     unfit: str = ""  # which shortcut does not fit its bits on this machine, if any
 
@@ -58,10 +59,19 @@ class LayerComparison:
             self.name,
             self.comparison + other.comparison,
             self.lane_operations + other.lane_operations,
-            self.seconds + other.seconds,
+            self.spans + other.spans,
             self.repeat or other.repeat,
             self.unfit or other.unfit,
         )
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in which the RTL was at work, on any machine."""
+        taken, until = 0.0, float("-inf")
+        for begin, end in sorted(self.spans):
+            taken += max(0.0, end - max(begin, until))
+            until = max(until, end)
+        return taken
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,8 @@ def cosimulate(
     images: int,
     *,
     engine: str = "fast",
-    bench: Bench | None = None,
+    benches: Sequence[Bench] = (),
+    jobs: int = 1,
     wave: Path | None = None,
     assertions: bool = False,
     cache: Path | None = None,
@@ -134,11 +145,12 @@ def cosimulate(
     """Run layers of the network through the RTL and an engine ("fast" or "clocked"), yield each one's comparison.
 
     Every layer starts from what the trace recorded: codes, and the outputs of layers that shortcuts come from.
-    `bench` is the machine, if it is compiled already. `wave` names a VCD file of the whole run; it is complete when the
-    last layer has been yielded. `assertions` builds in those of the RTL; one that fails is a difference. `started` is
-    called with (what, amount done, amount in all) before the machine is compiled and before each batch. Raises
-    InputError where a tool is missing, OverflowDetected where an accumulator overflows on a machine that calls this an
-    error, OSError where the waveform cannot be written.
+    Machines take batches at once, each in a thread: `benches`, where they are compiled already, else `jobs` new ones.
+    `wave` names a VCD file of the whole run on one machine; it is complete when the last layer has been yielded.
+    `assertions` builds in those of the RTL; one that fails is a difference. `started` is called with (what, amount
+    done, amount in all) before the machine is compiled and while batches run. Raises InputError where a tool is
+    missing, OverflowDetected where an accumulator overflows on a machine that calls this an error, OSError where the
+    waveform cannot be written.
     """
     trace = network.trace
     if not 1 <= images <= trace.images:
@@ -147,26 +159,44 @@ def cosimulate(
     done = 0
     report = started or (lambda _what, _done, _total: None)
     report("compiling the RTL", 0, total)
+
+    def run(batch: _Batch, machine: Bench, tick: Callable[[], None]) -> LayerComparison:
+        machine.forget()
+        return compare_batch(network, batch.work, batch.expect, machine, batch.images, engine, tick, at=0)
+
+    def show(batch: _Batch) -> None:
+        report(batch.work.layer.name, min(done, total), total)
+
+    with ExitStack() as stack:
+        machines = list(benches)
+        for _ in range(0 if benches else 1 if wave else jobs):
+            one = machine_of(network, None, wave=wave, assertions=assertions, cache=cache)
+            machines.append(stack.enter_context(one))
+        found: list[LayerComparison] = []
+        for batch, comparison in side_by_side(machines, _batches(network, layers, images), run, show):
+            found.append(comparison)
+            first, last = batch.images
+            done += batch.work.layer.geometry.macs * (last - first)
+            if last == images:
+                yield reduce(add, found)
+                found.clear()
+
+
+def _batches(network: Network, layers: Sequence[int], images: int) -> Iterator[_Batch]:
+    """Chosen layers' batches in order, each with what the machine must make of it."""
+    trace = network.trace
     part = some_images(trace, 0, images)
     chain = Chain(part)
-    followed = _followed(trace.layers, layers) if network.post else set(layers)
-    with machine_of(network, bench, wave=wave, assertions=assertions, cache=cache) as machine:
-        for index in sorted(followed):
-            layer, recorded = trace.layers[index], part.tensors(index)
-            if index in layers:
-                work = Work.of(network, index, recorded.activation)
-                expect = Expected.of(network, chain, work, recorded)
-                found: list[LayerComparison] = []
-                for first in range(0, images, network.together(layer, images)):
-                    tick = partial(report, layer.name, done, total)
-                    tick()
-                    machine.forget()
-                    last = min(first + network.together(layer, images), images)
-                    found.append(compare_batch(network, work, expect, machine, (first, last), engine, tick, at=0))
-                    done = min(total, done + layer.geometry.macs * (last - first))
-                yield reduce(add, found)
-            if network.post:
-                chain.follow(index, recorded.output)
+    for index in sorted(_followed(trace.layers, layers) if network.post else set(layers)):
+        layer, recorded = trace.layers[index], part.tensors(index)
+        if index in layers:
+            work = Work.of(network, index, recorded.activation)
+            expect = Expected.of(network, chain, work, recorded)
+            together = network.together(layer, images)
+            for first in range(0, images, together):
+                yield _Batch(work, expect, (first, min(first + together, images)))
+        if network.post:
+            chain.follow(index, recorded.output)
 
 
 def compiled(
@@ -296,6 +326,13 @@ class Expected:
         return Expected(kept, shortcuts, shortcuts)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    work: Work
+    expect: Expected
+    images: tuple[int, int]  # first .. last - 1
+
+
 def compare_batch(
     network: Network,
     work: Work,
@@ -333,7 +370,7 @@ def compare_batch(
         events = bench.run(2 * timing.cycles + 10000, tick)
     except Unfinished as error:
         events = error.events
-    seconds = time.perf_counter() - began
+    span = (began, time.perf_counter())
     comparison = compare_events(events, job, layer.geometry, timing, outputs)
     too_wide = ""
     if network.post:
@@ -349,7 +386,7 @@ def compare_batch(
     operations = int(events.array_causes[ArrayCause.BUSY]) * array.lanes + events.low_part_cycles * array.lanes
     if update is not None:
         operations += int(events.group_causes[GroupCause.BUSY]) * update.lanes * array.multipliers
-    return LayerComparison(work.index, layer.name, comparison, operations, seconds, repeat, too_wide)
+    return LayerComparison(work.index, layer.name, comparison, operations, (span,), repeat, too_wide)
 
 
 def _clocked(network: Network, work: Work, job: Job, activation: NDArray[np.int16]) -> Timing:

@@ -115,10 +115,16 @@ def test_cosim_finds_nothing_that_differs(
     trace: str, small_machine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bench_module, "build", quickly)
-    assert main(["cosim", "--hw", small_machine, trace]) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert captured.out.splitlines()[-1].endswith("0 differing")
+    said = []
+    for jobs in (1, 2):
+        assert main(["cosim", "--hw", small_machine, trace, "--jobs", str(jobs)]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        said.append(captured.out.splitlines())
+        assert said[-1][-1].endswith("0 differing")
+    assert said[0][-1] == said[1][-1]
+    assert said[1][-2].startswith("2 machines ran at once")
+    assert "at once" not in said[0][-2]
     assert main(["cosim", "--hw", small_machine, trace, "--network"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-4].endswith("0 differing")
@@ -132,6 +138,9 @@ def test_cosim_refuses_layers_and_images_that_the_trace_has_not(trace: str, caps
     assert "--layers must name layers of the trace, not 'nil'; list them with" in capsys.readouterr().err
     assert main(["cosim", "--hw", "predictivenet", trace, "--images", "999"]) == 2
     assert "--images must be 1 .. " in capsys.readouterr().err
+    for alone in (["--network"], ["--vcd", "none.vcd"], ["--fst", "none.fst"]):
+        assert main(["cosim", "--hw", "predictivenet", trace, "--jobs", "2", *alone]) == 2
+        assert capsys.readouterr().err == f"pgsim: error: --jobs must be 1 with {alone[0]}, not 2\n"
 
 
 def test_cosim_says_in_one_line_that_the_compiler_is_missing(

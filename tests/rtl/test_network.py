@@ -54,11 +54,44 @@ def first_difference(network: Network, bench: Bench) -> str:
 @EACH_MACHINE
 def test_what_follows_each_layer_is_left_in_memory_bit_for_bit(machine: str) -> None:
     network, bench = network_on(machine)
-    for one in cosimulate(network, range(4), 2, bench=bench):
+    for one in cosimulate(network, range(4), 2, benches=[bench]):
         assert one.comparison.equal, f"{one.name}: {one.comparison.first}"
     assert max(network.schedule(index, 1).bands for index in range(4)) > 1
     if machine == "dense":
         assert max(network.schedule(index, 1).parts for index in range(4)) > 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("images", [1, 2])
+def test_machines_side_by_side_find_what_one_machine_finds(images: int) -> None:
+    network, bench = network_on("decoupled")
+    shown: list[tuple[str, int, int]] = []
+    with compiled(network, optimise=0) as second:
+        together = list(
+            cosimulate(network, range(4), images, benches=[bench, second], started=lambda *one: shown.append(one))
+        )
+    alone = list(cosimulate(network, range(4), images, benches=[bench]))
+    assert all(one.comparison.equal for one in together)
+    for one, other in zip(together, alone, strict=True):
+        assert replace(one, spans=()) == replace(other, spans=())
+    assert {done <= total for _, done, total in shown} == {True}
+    assert shown[0][0] == "compiling the RTL"
+    assert {one.name for one in alone} <= {what for what, *_ in shown}
+
+
+@needs_compiler
+def test_broken_machines_side_by_side_differ_as_one_broken_machine_does() -> None:
+    network, _ = network_on("decoupled")
+
+    def wrong(texts: dict[str, str]) -> dict[str, str]:
+        assert texts["lane_sum.sv"].count("'0") == 1
+        return texts | {"lane_sum.sv": texts["lane_sum.sv"].replace("'0", "'1")}
+
+    with compiled(network, optimise=0, change=wrong) as one, compiled(network, optimise=0, change=wrong) as other:
+        alone = [found.comparison for found in cosimulate(network, range(4), 2, benches=[one])]
+        together = [found.comparison for found in cosimulate(network, range(4), 2, benches=[one, other])]
+    assert together == alone
+    assert not any(found.equal for found in alone)
 
 
 @needs_compiler
@@ -77,7 +110,7 @@ def test_a_network_runs_layer_into_layer_to_its_logits(machine: str) -> None:
 @needs_compiler
 def test_only_the_layers_that_are_asked_for_run_with_shortcuts_of_those_that_are_not() -> None:
     network, bench = network_on("decoupled")
-    (join,) = cosimulate(network, [2], 1, bench=bench)
+    (join,) = cosimulate(network, [2], 1, benches=[bench])
     assert join.comparison.equal, str(join.comparison.first)
     assert join.comparison.kept == 12
 
@@ -187,7 +220,7 @@ def test_every_layer_kind_and_boundary_runs_layer_into_layer(build: Callable[[],
     trace = build()
     network = make_network(trace, LARGE_BUFFERS, 2)  # type: ignore[arg-type]
     with compiled(network, optimise=0) as bench:
-        for one in cosimulate(network, range(len(network.trace.layers)), 2, bench=bench):
+        for one in cosimulate(network, range(len(network.trace.layers)), 2, benches=[bench]):
             assert one.comparison.equal, f"{one.name}: {one.comparison.first}"
         assert all(run.equal for run in run_network(network, 2, bench=bench)), first_difference(network, bench)
 
@@ -201,7 +234,7 @@ def test_images_that_run_together_keep_their_own_places(batch: int, recurrent: b
     layers = (stem, replace(narrow, recurrent=recurrent), *rest)
     network = make_network(replace(trace, layers=layers), machine, 3)
     with compiled(network, optimise=0) as bench:
-        assert all(one.comparison.equal for one in cosimulate(network, range(4), 3, bench=bench))
+        assert all(one.comparison.equal for one in cosimulate(network, range(4), 3, benches=[bench]))
         runs = list(run_network(network, 3, bench=bench))
     assert [run.images for run in runs] == together
     assert all(run.equal for run in runs)

@@ -199,11 +199,11 @@ EACH_ORGANISATION = pytest.mark.parametrize(
 def test_codes_that_two_gates_split_differently_stand_whole_in_the_high_plane(organisation: str) -> None:
     network, bench = smallest(organisation)
     assert network.post is not None, network.no_post
-    found = list(cosimulate(network, range(4), 1, bench=bench, engine="clocked"))
+    found = list(cosimulate(network, range(4), 1, benches=[bench], engine="clocked"))
     assert [str(one.comparison.first) for one in found] == ["None"] * 4
     assert found[0].comparison.kept == 2 * 12
     codes = network.trace.tensors(1).activation.astype(np.int64)
-    found = list(cosimulate(network, [0], 1, bench=bench))
+    found = list(cosimulate(network, [0], 1, benches=[bench]))
     where = network.post.addresses("codes", 0, 1)
     np.testing.assert_array_equal(bench.read(Select.HIGH_PLANE, where), codes)
     assert not bench.read(Select.LOW_PLANE, where).any()
@@ -213,7 +213,7 @@ def test_codes_that_two_gates_split_differently_stand_whole_in_the_high_plane(or
 @EACH_ORGANISATION
 def test_a_shortcut_that_does_not_fit_is_a_fault_of_its_layer_alone(organisation: str) -> None:
     network, bench = smallest(organisation)
-    narrow, after = cosimulate(network, [4, 5], 1, bench=bench)
+    narrow, after = cosimulate(network, [4, 5], 1, benches=[bench])
     assert narrow.comparison.equal, str(narrow.comparison.first)
     assert narrow.unfit.startswith("shortcut narrow must fit 1 unsigned bits, 0 .. 1, not ")
     assert 24 <= narrow.comparison.kept < 36  # both planes of codes, and the shortcuts that fit
@@ -228,7 +228,7 @@ def test_a_shortcut_that_does_not_fit_is_a_fault_of_its_layer_alone(organisation
 def test_a_fault_that_no_shortcut_explains_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     network, bench = smallest("decoupled")
     monkeypatch.setattr("pgsim.rtl.post_cosim.unfit", lambda layer, kept: "")
-    (one,) = cosimulate(network, [4], 1, bench=bench)
+    (one,) = cosimulate(network, [4], 1, benches=[bench])
     assert str(one.comparison.first) == "faults of the post-processing unit is 1 in the RTL, 0 in the integer reference"
 
 
@@ -258,7 +258,7 @@ def test_the_longest_queue_and_a_channel_that_is_late_are_built() -> None:
     made = machine("decoupled tiny", queue_depth=1 << 16, latency=70_000)
     network = make_network(built(two_splits, 1), made, 1)
     with compiled(network, optimise=0) as bench:
-        for one in cosimulate(network, range(4), 1, bench=bench):
+        for one in cosimulate(network, range(4), 1, benches=[bench]):
             assert one.comparison.equal, f"{one.name}: {one.comparison.first}"
             assert one.comparison.cycles > 70_000
 
@@ -283,7 +283,7 @@ def test_rtl_agrees_layer_by_layer_and_layer_into_layer(
     write_sources(tmp_path, texts)
     assert not lint(tmp_path, list(texts), "accelerator")
     with compiled(network, optimise=0) as bench:
-        for one in cosimulate(network, range(len(network.trace.layers)), 3, bench=bench, engine="clocked"):
+        for one in cosimulate(network, range(len(network.trace.layers)), 3, benches=[bench], engine="clocked"):
             assert one.comparison.equal, f"{one.name}: {one.comparison.first}"
         runs = list(run_network(network, 3, bench=bench))
     assert all(run.equal and not run.unfit for run in runs)
@@ -298,7 +298,7 @@ def test_accumulators_too_narrow_for_their_sums_saturate_or_wrap(organisation: s
     accelerator = machine(f"{organisation} tiny", psum_bits=11, overflow=mode)
     network = make_network(built(every_split, 1), accelerator, 1)
     with compiled(network, optimise=0) as bench:
-        for one in cosimulate(network, range(len(network.trace.layers)), 1, bench=bench, engine="clocked"):
+        for one in cosimulate(network, range(len(network.trace.layers)), 1, benches=[bench], engine="clocked"):
             assert one.comparison.equal, f"{one.name}: {one.comparison.first}"
 
 

@@ -168,7 +168,8 @@ class Builder:
         elif isinstance(step, Requantise):
             directed = v * step.direction.astype(np.int64).reshape(1, -1, 1, 1)
             reached = directed[..., None] >= step.threshold.reshape(1, len(step.threshold), 1, 1, -1)
-            self.codes[step.name] = step.base + reached.sum(axis=-1)
+            codes = step.base + reached.sum(axis=-1)
+            self.codes[step.name] = codes if step.shift is None else moved(codes, step.shift)
         elif isinstance(step, Logits):
             self.logits[step.name] = v
         return v
@@ -216,6 +217,19 @@ def pooled(v: Ints, step: SumPool | MaxPool) -> Ints:
     return out
 
 
+def moved(codes: Ints, shift: NDArray[np.int8]) -> Ints:
+    """Move each channel's codes, place by place."""
+    out = np.zeros_like(codes)
+    _, channels, height, width = codes.shape
+    for c in range(channels):
+        for y in range(height):
+            for x in range(width):
+                to_y, to_x = y + int(shift[c, 0]), x + int(shift[c, 1])
+                if 0 <= to_y < height and 0 <= to_x < width:
+                    out[:, c, to_y, to_x] = codes[:, c, y, x]
+    return out
+
+
 def exact_thresholds(delta: NDArray[np.float64], act_scale: float, weight_scale: Any, low_bits: int) -> Ints:
     """Return floor(delta / (k 2^l)) by rational arithmetic."""
     scales = np.broadcast_to(weight_scale, delta.shape)
@@ -223,7 +237,14 @@ def exact_thresholds(delta: NDArray[np.float64], act_scale: float, weight_scale:
     return np.array([floor(Fraction(float(d)) / unit) for d, unit in zip(delta, units, strict=True)], np.int64)
 
 
-def requantise(name: str, form: NumberFormat, *, reversed_channels: int = 0, per_channel: bool = True) -> Any:
+def requantise(
+    name: str,
+    form: NumberFormat,
+    *,
+    reversed_channels: int = 0,
+    per_channel: bool = True,
+    shift: NDArray[np.int8] | None = None,
+) -> Any:
     """Thresholds that spread the values of each channel over all codes."""
 
     def make(builder: Builder, v: Ints) -> Requantise:
@@ -235,7 +256,7 @@ def requantise(name: str, form: NumberFormat, *, reversed_channels: int = 0, per
         spread = max(1, int(np.abs(v).max()))
         rows = channels if per_channel else 1
         threshold = np.sort(builder.random.integers(-spread, spread, (rows, levels), endpoint=True), axis=1)
-        return Requantise(name, form, threshold, direction if per_channel else direction[:1], base)
+        return Requantise(name, form, threshold, direction if per_channel else direction[:1], base, shift)
 
     return make
 

@@ -118,6 +118,24 @@ def max_pool(
     return _windows(framed, kernel, stride).max(axis=(4, 5))
 
 
+def move_channels(codes: Integers, shift: NDArray[np.int8]) -> Integers:
+    """Return the codes, int64 [N, K, P, Q], moved by shift[c, 0] rows and shift[c, 1] columns: int8 [K, 2].
+
+    What leaves the map is dropped, and a place to which nothing moves holds code 0 (the shift operation of Wu et al.,
+    "Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions", 2018). Raises InputError for another shape
+    of `shift`.
+    """
+    if shift.shape != (codes.shape[1], 2):
+        raise InputError(f"shift must have shape {[codes.shape[1], 2]}, not {list(shift.shape)}")
+    height, width = codes.shape[2:]
+    moved = np.zeros_like(codes)
+    for c, (down, right) in enumerate(shift.tolist()):
+        if abs(down) < height and abs(right) < width:
+            kept = codes[:, c, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+            moved[:, c, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = kept
+    return moved
+
+
 def requantise_code(v: int, thresholds: list[int], direction: int, base: int) -> int:
     """Return base + the number of thresholds that direction * v reaches: the scalar reference of `requantise`."""
     return base + sum(direction * v >= threshold for threshold in thresholds)

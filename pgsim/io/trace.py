@@ -239,7 +239,7 @@ def _stored(name: str, part: str, array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(np.bool_, casting="safe")
     if part in ("weight_scale", "delta"):
         return array.astype(np.float64, casting="safe")
-    return array.astype(np.int8 if part.endswith("direction") else np.int64, casting="safe")
+    return array.astype(np.int8 if part.endswith(("direction", "shift")) else np.int64, casting="safe")
 
 
 def _boundary_values(boundary: Boundary, values: NDArray[np.int64], images: int) -> NDArray[np.int64]:

@@ -53,6 +53,7 @@ POST_KEYS = {
     "requantise": ("name", "encoding", "bits", "base"),
     "logits": ("name", "scale"),
 }
+OPTIONAL_POST_KEYS = {"requantise": ("shifted",)}
 
 ReadArray = Callable[[str, Sequence[str], Sequence[tuple[int, ...]]], NDArray[Any]]
 """Reads a member whose dtype is one of the names and whose shape is one of the tuples; raises InputError."""
@@ -187,7 +188,7 @@ def _post_step(where: str, path: str, value: object, prefix: str, channels: int,
     if not isinstance(value, dict):
         refuse(where, path, "be a mapping", show(value))
     op = Section(where, path, value, required=("op",), optional=value).choice("op", POST_KEYS)
-    step = Section(where, path, value, required=("op", *POST_KEYS[op]))
+    step = Section(where, path, value, required=("op", *POST_KEYS[op]), optional=OPTIONAL_POST_KEYS.get(op, ()))
 
     def integers(name: str) -> NDArray[np.int64]:
         return read(f"{prefix}.{name}", ("int64",), _one_or(channels))
@@ -243,7 +244,10 @@ def parse_requantise(step: Section, prefix: str, channels: int, read: ReadArray)
     direction = read(f"{prefix}.direction", ("int8",), _one_or(channels))
     if (np.abs(direction.astype(np.int16)) != 1).any():
         refuse(step.where, f"{prefix}.direction", "hold 1 or -1", str(direction[np.abs(direction) != 1][0]))
-    return Requantise(step.identifier("name"), form, threshold, direction, base)
+    shift = None
+    if step.has("shifted") and step.boolean("shifted"):
+        shift = read(f"{prefix}.shift", ("int8",), [(channels, 2)])
+    return Requantise(step.identifier("name"), form, threshold, direction, base, shift)
 
 
 def layer_record(layer: Layer) -> dict[str, Any]:
@@ -291,12 +295,14 @@ def layer_arrays(layer: Layer) -> dict[str, NDArray[Any]]:
 
 def requantise_record(step: Requantise) -> dict[str, Any]:
     """Return the JSON mapping of a requantisation, without `op`."""
-    return {"name": step.name, **_format_record(step.format), "base": step.base}
+    shifted = {} if step.shift is None else {"shifted": True}
+    return {"name": step.name, **_format_record(step.format), "base": step.base, **shifted}
 
 
 def requantise_arrays(step: Requantise) -> dict[str, NDArray[Any]]:
     """Return the arrays of a requantisation by the part of the member's name that follows its prefix."""
-    return {"threshold": step.threshold, "direction": step.direction}
+    arrays: dict[str, NDArray[Any]] = {"threshold": step.threshold, "direction": step.direction}
+    return arrays if step.shift is None else arrays | {"shift": step.shift}
 
 
 def _format_record(form: NumberFormat) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Chain:
         step, values = boundary.requantise, self.shortcut(boundary.name)
         assert step is not None
         try:
-            return post.requantise(values, step.threshold, step.direction, step.base)
+            return codes_of(step, values)
         except InputError as error:
             raise InputError(f"boundaries[{self._boundaries[boundary.name]}].requantise: {error}") from error
 
@@ -168,7 +168,7 @@ class Chain:
                         kept[step.name] = value
                     case Requantise():
                         if wants(step.name):
-                            kept[step.name] = post.requantise(value, step.threshold, step.direction, step.base)
+                            kept[step.name] = codes_of(step, value)
                     case Logits():
                         kept[step.name] = value
                     case _:
@@ -180,6 +180,12 @@ class Chain:
     def _keep(self, name: str, value: NDArray[np.int64], index: int) -> None:
         if self._last.get(name, -1) >= index:  # else nobody reads it
             self._kept[name] = value
+
+
+def codes_of(step: Requantise, v: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the codes that a requantisation keeps of v, int64 [N, K, P, Q], where they are kept. Raises InputError."""
+    codes = post.requantise(v, step.threshold, step.direction, step.base)
+    return codes if step.shift is None else post.move_channels(codes, step.shift)
 
 
 def _after(step: Bias | FixedPoint | Clamp | SumPool | MaxPool, v: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ from pgsim.model.schedule import Schedule, make_schedule
 from pgsim.results.audit import LayerFacts, Prices, audit
 from pgsim.results.layer import LayerCounts, LayerResult, LayerShape
 from pgsim.results.run import Check, Provenance, RunResult
-from pgsim.workload.layer import Gate, Layer, LayerKind
+from pgsim.workload.layer import Gate, Layer, LayerKind, Requantise
 from pgsim.workload.trace import LayerTensors, Trace
 
 Progress = Callable[[str, int, int], None]
@@ -375,6 +375,8 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
         words.append(f"accumulators leave the chip as they are, what follows is outside the trace: {', '.join(raw)}")
     if trace.boundaries:
         words.append("recorded boundaries (" + ", ".join(b.name for b in trace.boundaries) + ") come from off chip")
+    if any(isinstance(step, Requantise) and step.shift is not None for layer in trace.layers for step in layer.post):
+        words.append("codes that are shifted as they are stored cost no more than others: an offset on their address")
     if any(layer.geometry.groups > 1 for layer in trace.layers) and accelerator.depthwise is DepthwisePort.OWN_PORT:
         words.append("each column has a window port of its own for depthwise layers")
     return tuple(words)

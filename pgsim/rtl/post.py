@@ -178,6 +178,8 @@ class _Compiler:
             case MaxPool():
                 self.pool(step.kernel, step.stride, step.padding, maximum=True)
             case Requantise():
+                if step.shift is not None:
+                    raise InputError(f"{self.where}: codes must be stored where they arise, not shifted")
                 self.requantise(step)
             case Logits():
                 self.keep(self.regions[step.name])

@@ -58,7 +58,7 @@ def prediction_outputs(net: PGResNet, codes: Tensor) -> dict[str, Tensor]:
             conv = cast(Conv, module)
             none = torch.full_like(cast(Tensor, conv.delta), 1e9)
             outputs[name] = GatedConv.apply(
-                args[0], conv.weight, none, args[1], conv.stride, 1, conv.update_bits, conv.sparse
+                args[0], conv.weight, none, args[1], conv.stride, conv.padding, conv.update_bits, conv.sparse
             )[0]
 
         handles.append(conv.register_forward_hook(keep))

@@ -23,6 +23,7 @@ from pgsim.train.frozen import (
     codes_of_pool,
     codes_of_stream,
 )
+from pgsim.train.network import moved
 
 FLOAT32_EXACT = 2**24
 
@@ -60,7 +61,7 @@ def _accumulate(
 
     def convolve(plane: NDArray[np.int16]) -> NDArray[np.int64]:
         x: Tensor = torch.from_numpy(plane).to(dtype).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, None, conv.stride, 1).contiguous().to(torch.int64).numpy()
+        return F.conv2d(x, weight, None, conv.stride, conv.padding).contiguous().to(torch.int64).numpy()
 
     if conv.threshold is None:
         return convolve(codes), None
@@ -99,6 +100,8 @@ def run_exact(net: FrozenNet, image_codes: NDArray[np.int8], keep: bool = False)
         if isinstance(conv.tail, ToCodes):
             slope, offset = conv.tail.slope[:, None, None], conv.tail.offset[:, None, None]
             codes = codes_of_accumulator(acc.astype(np.float64), slope, offset, conv.tail).astype(np.int16)
+            if conv.tail.shift is not None:
+                codes = moved(torch.from_numpy(codes), conv.tail.shift.tolist()).numpy()
         else:
             stream = _to_stream(conv.tail, acc, stream)
             codes = codes_of_stream(stream.astype(np.float64), conv.tail.high, conv.tail.levels).astype(np.int16)

@@ -64,8 +64,9 @@ def integer_layers(net: FrozenNet) -> tuple[Layer, ...]:
     size, codes_name, stream_name = IMAGE_SIZE, None, ""
     for index, conv in enumerate(net.convs):
         k, c = conv.weight.shape[:2]
+        kernel, stride, pad = conv.weight.shape[2], conv.stride, conv.padding
         geometry = Geometry(
-            LayerKind.CONV, c, k, size, size, (3, 3), (conv.stride, conv.stride), (1, 1, 1, 1)
+            LayerKind.CONV, c, k, size, size, (kernel, kernel), (stride, stride), (pad, pad, pad, pad)
         )  # fmt: skip
         size = geometry.out_height
         post = _conv_post(conv, act, stream_name)
@@ -109,7 +110,7 @@ def _conv_post(conv: FrozenConv, act: NumberFormat, stream_name: str) -> tuple[P
     tail = conv.tail
     if isinstance(tail, ToCodes):
         threshold, direction = code_thresholds(conv, tail)
-        return (Requantise(f"{conv.name}.codes", act, threshold, direction),)
+        return (Requantise(f"{conv.name}.codes", act, threshold, direction, shift=tail.shift),)
     steps: list[PostStep] = [FixedPoint(tail.multiplier, tail.bias, tail.shift)]
     if tail.add:
         steps.append(AddShortcut(stream_name, tail.stride, tail.pad, tail.pad))

@@ -11,7 +11,7 @@ network; shortcut and branch add, the sum is clamped to [0, high] and its codes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -39,12 +39,16 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ToCodes:
-    """The next layer's codes from A alone: slope, offset float64 [K], the clip alpha and its levels."""
+    """The next layer's codes from A alone: slope, offset float64 [K], the clip alpha and its levels.
+
+    `shift` int8 [K, 2]: rows and columns by which each channel's codes move as they are kept.
+    """
 
     slope: FloatArray
     offset: FloatArray
     alpha: float
     levels: int
+    shift: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class FrozenConv:
     """One convolution as integers.
 
     Attributes:
-        weight: int8 codes [K, C, 3, 3] in [-127, 127].
+        weight: int8 codes [K, C, R, R] in [-127, 127]; the map is padded by R // 2 pixels on each side.
         act_levels: largest activation code (127 for the signed image codes).
         act_scale, weight_scale: real value of one code; their product is the accumulator's unit.
         update_bits: 0 where the layer is not gated.
@@ -86,6 +90,11 @@ class FrozenConv:
     delta: FloatArray | None
     threshold: IntArray | None
     tail: ToCodes | ToStream
+
+    @property
+    def padding(self) -> int:
+        """Pixels of code 0 on each side of the map."""
+        return self.weight.shape[2] // 2
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,11 @@ def freeze(net: PGResNet) -> FrozenNet:
         block = cast(Block, module)
         name = net.block_name(position)
         step = cast(ToStream, convs[-1].tail).high * unit / levels
-        convs.append(_freeze_conv(f"{name}.conv1", block.conv1, levels, step, block.bn1, block.pact1, 0.0, None))
+        inner = _freeze_conv(f"{name}.conv1", block.conv1, levels, step, block.bn1, block.pact1, 0.0, None)
+        if block.offsets is not None:
+            shift = np.array(block.offsets, np.int8)
+            inner = replace(inner, tail=replace(cast(ToCodes, inner.tail), shift=shift))
+        convs.append(inner)
         step = _alpha(block.pact1) / levels
         convs.append(_freeze_conv(f"{name}.conv2", block.conv2, levels, step, block.bn2, block.pact2, unit, block))
     codes, clip = weight_codes(net.classifier.weight)

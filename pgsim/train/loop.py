@@ -26,7 +26,7 @@ from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine
 from pgsim.train.teacher import TaughtViews, read_teacher, start_from_float
-from pgsim.train.weights import save_weights
+from pgsim.train.weights import find_start, save_weights, start_from_run
 
 EVAL_BATCH = 250
 CALIBRATION_IMAGES = 256
@@ -120,7 +120,7 @@ class Run:
     """One training run: network, averaged network, optimiser and step count."""
 
     def __init__(self, recipe: Recipe, data: Path, out: Path, train: Images) -> None:
-        self.recipe = recipe
+        self.recipe, self.out = recipe, out
         self.train, self.held_out = split_holdout(train, recipe.holdout)
         if len(self.train) < recipe.batch_size:
             raise InputError(f"batch_size must be at most {len(self.train)}, not {recipe.batch_size}")
@@ -144,13 +144,21 @@ class Run:
         return torch.optim.SGD(groups, lr=r.learning_rate, momentum=r.momentum, weight_decay=r.weight_decay)
 
     def start(self, data: Path) -> None:
-        """Begin from the float weights: clips, batch norm and thresholds calibrated on the first training images."""
-        start_from_float(self.net, data / self.recipe.float_weights)
+        """Begin from what the recipe names, or from random weights: clips, batch norm and thresholds calibrated on the
+        first training images."""
+        self._starting_weights(data)
         start_clips(self.net, self._calibration_codes())
         self._place_thresholds(self.recipe.start_sparsity)
         recalibrate_batch_norm(self.net, self._plain_batches(EPOCH_BN_BATCHES))
         self._place_thresholds(self.recipe.start_sparsity)
         self.averaged.load_state_dict(self.net.state_dict())
+
+    def _starting_weights(self, data: Path) -> None:
+        name = self.recipe.float_weights
+        if name.endswith(".npz"):
+            start_from_float(self.net, data / name)
+        elif name:
+            start_from_run(self.net, find_start(name, self.out, data))
 
     def hold_sparsity(self) -> None:
         """Set thresholds and targets anew where the recipe asks for it: between its first epochs."""

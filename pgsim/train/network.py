@@ -1,16 +1,22 @@
-"""ResNet-20, -32 and -56 for CIFAR-10 with precision-gated convolutions (option A shortcuts), fake-quantised.
+"""ResNet-20, -32, -56 and ShiftNet-20 for CIFAR-10 with precision-gated convolutions, fake-quantised.
 
     image codes int8 [N,3,32,32] -> stem (dense, int8 x int8) -> BN -> PACT
       -> 3 n blocks: conv1 (gated) -> BN -> PACT -> conv2 (dense, or gated with "all") -> BN -> + shortcut -> PACT
       -> mean over 8x8 -> 8-bit codes -> classifier int8 -> logits [N,10]
 
-n is 3, 5 or 9. The exact integer form of the same network is `pgsim.train.exact`.
+n is 3, 5 or 9; shortcuts are of option A. A block of ShiftNet-20 (Wu et al., "Shift", CVPR 2018; n = 3, expansion 6) is
+
+    conv1 1x1 to 6 times the block's channels (gated) -> BN -> PACT -> shift -> conv2 1x1 -> BN -> + shortcut -> PACT
+
+and the stride of a stage's first block is conv2's. The exact integer form of all of them is `pgsim.train.exact`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from itertools import groupby
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +32,9 @@ IMAGE_CLIP = 2.64
 IMAGE_CODE_MAX = 127
 FEATURE_CODE_MAX = 255
 STAGES = (16, 32, 64)
-BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet56": 9}
+BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet56": 9, "shiftnet20": 3}
+EXPANSION = 6
+"""Of a shift block's channels between its two convolutions."""
 MAX_MOMENTUM = 0.1
 """Of the running maximum that clips where nothing is learned; as batch norm's."""
 
@@ -62,12 +70,15 @@ class Pact(nn.Module):
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution of codes, dense or gated, with float32 master weights [K, C, 3, 3]."""
+    """A convolution of codes, dense or gated, with float32 master weights [K, C, R, R] and R // 2 pixels of padding."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool, keep: bool = True) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool, keep: bool = True, kernel: int = 3
+    ) -> None:
         super().__init__()
         self.stride, self.update_bits, self.sparse, self.keep = stride, update_bits, sparse, keep
-        self.weight = nn.Parameter(torch.empty(c_out, c_in, 3, 3))
+        self.padding = kernel // 2
+        self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
         nn.init.kaiming_normal_(self.weight)
         self.delta = nn.Parameter(torch.zeros(c_out)) if update_bits else None
         self.updated, self.outputs = 0, 0
@@ -76,14 +87,17 @@ class Conv(nn.Module):
     def gated(self) -> bool:
         return self.delta is not None
 
+    @property
+    def gate_options(self) -> tuple[int, bool, bool]:
+        """What GatedConv takes last: bits of the low plane, sparse back-propagation, outputs keep a prediction."""
+        return self.update_bits, self.sparse, self.keep
+
     def forward(self, codes: Tensor, act_step: float) -> Tensor:
         if self.delta is None:
-            return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, 1))
+            return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, self.padding))
         out, mask = cast(
             tuple[Tensor, Tensor],
-            GatedConv.apply(
-                codes, self.weight, self.delta, act_step, self.stride, 1, self.update_bits, self.sparse, self.keep
-            ),
+            GatedConv.apply(codes, self.weight, self.delta, act_step, self.stride, self.padding, *self.gate_options),
         )
         self.updated += int(torch.count_nonzero(mask))
         self.outputs += mask.numel()
@@ -103,17 +117,21 @@ class Options:
 
 
 class Block(nn.Module):
-    """A basic block; takes and returns the clipped residual stream and its codes."""
+    """A basic block, or a shift block; takes and returns the clipped residual stream and its codes."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, options: Options) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, options: Options, *, shifts: bool = False) -> None:
         super().__init__()
         self.stride, self.widen = stride, c_out - c_in
         low, levels = options.act_bits - options.pred_bits, 2**options.act_bits - 1
         both = options.gating == "all"
-        self.conv1 = Conv(c_in, c_out, stride, low, options.sparse, options.keep)
-        self.bn1 = nn.BatchNorm2d(c_out)
+        middle = EXPANSION * c_out if shifts else c_out
+        kernel = 1 if shifts else 3
+        strides = (1, stride) if shifts else (stride, 1)
+        self.offsets = shift_offsets(middle) if shifts else None
+        self.conv1 = Conv(c_in, middle, strides[0], low, options.sparse, options.keep, kernel)
+        self.bn1 = nn.BatchNorm2d(middle)
         self.pact1 = Pact(levels, options.learned_clip)
-        self.conv2 = Conv(c_out, c_out, 1, low if both else 0, options.sparse, options.keep)
+        self.conv2 = Conv(middle, c_out, strides[1], low if both else 0, options.sparse, options.keep, kernel)
         self.bn2 = nn.BatchNorm2d(c_out)
         self.pact2 = Pact(levels, options.learned_clip)
 
@@ -125,7 +143,46 @@ class Block(nn.Module):
 
     def forward(self, stream: Tensor, codes: Tensor, step: float) -> tuple[Tensor, Tensor]:
         _, inner = self.pact1.after_norm(self.conv1(codes, step), self.bn1)
+        if self.offsets is not None:
+            inner = cast(Tensor, Shift.apply(inner, self.offsets))
         return self.pact2.after_norm(self.conv2(inner, self.pact1.step), self.bn2, self.shortcut(stream))
+
+
+def shift_offsets(channels: int) -> tuple[tuple[int, int], ...]:
+    """Return each channel's shift in rows and columns: equal groups in all nine directions, the rest stays."""
+    directions = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    each = channels // len(directions)
+    moved = [direction for direction in directions for _ in range(each)]
+    return (*moved, *[(0, 0)] * (channels - len(moved)))
+
+
+class Shift(torch.autograd.Function):
+    """Move each channel of [N, C, H, W] by its offset; what leaves the map is dropped, what enters is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, offsets: tuple[tuple[int, int], ...]) -> Tensor:
+        ctx.offsets = offsets
+        return moved(x, offsets)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return moved(grad, tuple((-down, -right) for down, right in ctx.offsets)), None
+
+
+def moved(x: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
+    """Return [N, C, H, W] with each channel moved; neighbours of one offset move together."""
+    out = torch.zeros_like(x)
+    height, width = x.shape[2:]
+    first = 0
+    for (down, right), same in groupby(offsets):
+        channels = slice(first, first + len(list(same)))
+        first = channels.stop
+        rows, columns = (slice(max(0, by), size + min(0, by)) for by, size in ((down, height), (right, width)))
+        from_rows, from_columns = (
+            slice(max(0, -by), size - max(0, by)) for by, size in ((down, height), (right, width))
+        )
+        out[:, channels, rows, columns] = x[:, channels, from_rows, from_columns]
+    return out
 
 
 class Classifier(nn.Module):
@@ -179,7 +236,7 @@ class PGResNet(nn.Module):
         for stage, c_out in enumerate(STAGES):
             for index in range(self.blocks_per_stage):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(Block(c_in, c_out, stride, options))
+                blocks.append(Block(c_in, c_out, stride, options, shifts=network == "shiftnet20"))
                 c_in = c_out
         self.blocks = nn.ModuleList(blocks)
         self.pool = Pact(FEATURE_CODE_MAX, learned_clip)

@@ -24,7 +24,8 @@ class Recipe:
         act_bits, pred_bits: B and B_hb; 2 <= act_bits <= 8, 1 <= pred_bits < act_bits.
         gating: "release" gates the first convolution of each block, "all" gates both, "none" none of them: a uniform
             network of act_bits, whose pred_bits are the same.
-        float_weights: npz in the data folder to start from.
+        float_weights: npz of a float ResNet in the data folder to start from, or the name of a run of the same network
+            in the output or data folder, or "" for random weights.
         epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a
             cosine to 0.
         learning_rate, momentum, weight_decay: of SGD; thresholds take no weight decay.
@@ -41,7 +42,7 @@ class Recipe:
             logits of a view are computed once. 0 draws a new view every epoch.
         ema_decay: of the averaged weights that are evaluated and kept; 0 keeps the last ones.
         holdout: training images (the last ones) kept out of training for model selection.
-        network: resnet20, resnet32 or resnet56.
+        network: resnet20, resnet32, resnet56 or shiftnet20.
         clip: "pact", a learned bound (PACT), or "max", the running maximum of what is quantised (uniform quantisation).
         thresholds: "learned", or "fixed" at `delta_target`, a number (Fix-Threshold).
         policy: what becomes of an output that is not updated: "keep" its prediction, or "zero".
@@ -95,7 +96,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, object]:
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 _WORDS = {
-    "network": ("resnet20", "resnet32", "resnet56"),
+    "network": ("resnet20", "resnet32", "resnet56", "shiftnet20"),
     "gating": ("release", "all", "none"),
     "start_scope": ("network", "layer", "channel"),
     "clip": ("pact", "max"),

@@ -55,3 +55,34 @@ def read_network(path: Path) -> tuple[PGResNet, Recipe, dict[str, Any]]:
             raise InputError(f"{path}: {name} must be {list(state_dict[name].shape)}, not {list(arrays[name].shape)}")
         state_dict[name].copy_(torch.from_numpy(arrays[name].astype(np.float32)))
     return net.eval(), recipe, history
+
+
+def find_start(name: str, out: Path, data: Path) -> Path:
+    """Return the file that a recipe names to start from: a path, or a run's weights or checkpoint in `out` or `data`.
+
+    A bare run name stands for NAME.weights.npz, then NAME.pt. Raises InputError where there is none.
+    """
+    names = (name,) if Path(name).suffix in (".npz", ".pt") else (f"{name}.weights.npz", f"{name}.pt")
+    for candidate in [Path(names[0]), *(folder / each for folder in (out, data) for each in names)]:
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        f"a recipe must start from a run of pgsim train in {out} or {data} ({' or '.join(names)}), not {name!r}; "
+        f"train it first, or copy it there"
+    )
+
+
+def start_from_run(net: PGResNet, path: Path) -> None:
+    """Copy another run's weights and batch norms; clips and thresholds stay as they are.
+
+    Raises InputError where the networks differ.
+    """
+    state, source = net.state_dict(), read_network(path)[0].state_dict()
+    for name, tensor in state.items():
+        if name.endswith((".alpha", ".delta")):
+            continue
+        given = source.get(name)
+        if given is None or given.shape != tensor.shape:
+            found = "missing" if given is None else str(list(given.shape))
+            raise InputError(f"{path}: {name} must be {list(tensor.shape)}, as in the recipe's network, not {found}")
+        tensor.copy_(given)

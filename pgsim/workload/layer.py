@@ -256,7 +256,9 @@ class Requantise:
 
     `threshold` int64 [K or 1, L], each row non-decreasing, L = codes - 1; `direction` int8 [K or 1], +1 or -1
     (-1 where batch norm's gamma is negative). `base` is the code below all thresholds: 0 for unsigned codes.
-    A constant channel has its thresholds out of the accumulator's reach.
+    A constant channel has its thresholds out of the accumulator's reach. `shift` int8 [K, 2] moves each channel's codes
+    by rows and columns as they are stored (shift networks): that of (y, x) lies at (y + shift[c, 0], x + shift[c, 1]).
+    What leaves the map is dropped; a place to which none moves holds code 0.
     """
 
     name: str
@@ -264,6 +266,7 @@ class Requantise:
     threshold: NDArray[np.int64]
     direction: NDArray[np.int8]
     base: int = 0
+    shift: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.workload import layer as w
+from tests.build_trace import moved
 
 Integers = NDArray[np.int64]
 
@@ -74,7 +75,7 @@ def run_network(layers: tuple[w.Layer, ...], image_codes: Integers) -> tuple[Int
                 code = np.full(v.shape, step.base, np.int64)
                 for j in range(step.threshold.shape[1]):
                     code += signed >= step.threshold[:, j][None, :, None, None]
-                kept[step.name] = code
+                kept[step.name] = code if step.shift is None else moved(code, step.shift)
             elif isinstance(step, w.Logits):
                 logits = v[:, :, 0, 0]
             else:

@@ -47,21 +47,23 @@ def random_codes(images: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("act_bits", "pred_bits", "gating", "keep"),
+    ("network", "act_bits", "pred_bits", "gating", "keep"),
     [
-        (3, 2, "release", True),
-        (4, 3, "release", True),
-        (3, 2, "all", True),
-        (2, 1, "all", True),
-        (8, 4, "release", True),
-        (3, 2, "release", False),
-        (3, 3, "none", True),
+        ("resnet20", 3, 2, "release", True),
+        ("resnet20", 4, 3, "release", True),
+        ("resnet20", 3, 2, "all", True),
+        ("resnet20", 2, 1, "all", True),
+        ("resnet20", 8, 4, "release", True),
+        ("resnet20", 3, 2, "release", False),
+        ("resnet20", 3, 3, "none", True),
+        ("shiftnet20", 5, 3, "release", True),
+        ("shiftnet20", 3, 1, "all", False),
     ],
 )
 def test_exact_run_exported_layers_and_plain_reference_agree_on_every_integer(
-    act_bits: int, pred_bits: int, gating: str, keep: bool
+    network: str, act_bits: int, pred_bits: int, gating: str, keep: bool
 ) -> None:
-    frozen = freeze(random_network(act_bits, pred_bits, gating, seed=act_bits, keep=keep))
+    frozen = freeze(random_network(act_bits, pred_bits, gating, seed=act_bits, keep=keep, network=network))
     codes = random_codes(2, 1)
     run = run_exact(frozen, codes, keep=True)
     logits, outputs, masks = run_network(integer_layers(frozen), codes.astype(np.int64))
@@ -89,9 +91,9 @@ def test_deeper_networks_are_exported_whole(network: str, layers: int) -> None:
     )
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_the_integer_network_follows_the_float_one(keep: bool) -> None:
-    net = random_network(8, 4, "release", seed=5, keep=keep)
+@pytest.mark.parametrize(("network", "keep"), [("resnet20", True), ("resnet20", False), ("shiftnet20", True)])
+def test_the_integer_network_follows_the_float_one(network: str, keep: bool) -> None:
+    net = random_network(8, 4, "release", seed=5, keep=keep, network=network)
     frozen = freeze(net)
     codes = random_codes(4, 2)
     with torch.no_grad():

@@ -251,6 +251,30 @@ def test_float_weights_of_another_depth_are_refused(folder: Path, tmp_path: Path
         run.start(folder)
 
 
+def test_a_run_starts_from_random_weights_and_another_from_what_it_left(folder: Path, tmp_path: Path) -> None:
+    plain: dict[str, object] = {"network": "shiftnet20", "teacher": "''", "distill_weight": 0.0}
+    first = recipe(name="first", float_weights="''", gating="none", pred_bits=3, epochs=1, **plain)
+    run = loop.Run(first, folder, tmp_path, read_train(folder))
+    run.start(folder)
+    before = run.net.blocks[0].conv1.weight.detach().clone()
+    assert loop.train(run, tmp_path, lambda _: None, lambda: False)
+    assert not torch.equal(before, run.net.blocks[0].conv1.weight)
+    later = recipe(name="later", float_weights="first", **plain)
+    with pytest.raises(InputError, match=r"a recipe must start from a run of pgsim train in .* not 'first'"):
+        loop.Run(later, folder, tmp_path / "none", read_train(folder)).start(folder)
+    start = loop.Run(later, folder, tmp_path, read_train(folder))
+    start.start(folder)
+    for name, tensor in run.averaged.named_parameters():
+        if not name.endswith(("alpha", "delta")):
+            assert torch.equal(start.net.get_parameter(name), tensor), name
+    assert start.net.gated_convs()
+    other = recipe(name="other", float_weights="first", **plain | {"network": "resnet20"})
+    with pytest.raises(
+        InputError, match=r"first.pt: blocks.0.conv1.weight must be \[16, 16, 3, 3\], as in the recipe's"
+    ):
+        loop.Run(other, folder, tmp_path, read_train(folder)).start(folder)
+
+
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
         ({"start_scope": "pixel"}, "start_scope must be 'network', 'layer' or 'channel', not 'pixel'"),
         ({"delta_target": "end"}, "delta_target must be a number or 'start', not 'end'"),
         ({"gating": "none"}, "pred_bits must be act_bits where gating is 'none', not 2"),
-        ({"network": "resnet18"}, "network must be 'resnet20', 'resnet32' or 'resnet56', not 'resnet18'"),
+        ({"network": "resnet18"}, "network must be 'resnet20', 'resnet32', 'resnet56' or 'shiftnet20', not 'resnet18'"),
         ({"clip": "mean"}, "clip must be 'pact' or 'max', not 'mean'"),
         ({"policy": "drop"}, "policy must be 'keep' or 'zero', not 'drop'"),
         ({"thresholds": "fixed"}, "delta_target must be a number where thresholds are 'fixed', not 'start'"),

@@ -25,13 +25,13 @@ from pgsim.train.language.model import LanguageModel, build_model
 from pgsim.train.language.recipe import LanguageRecipe
 from pgsim.train.language.weights import (
     LanguageCheckpoint,
-    find_start,
     load_language_checkpoint,
     save_language_checkpoint,
     save_language_weights,
     start_from,
 )
 from pgsim.train.schedule import warm_cosine
+from pgsim.train.weights import find_start
 
 VALID_STREAMS = 20
 SCORED_ROWS = 700

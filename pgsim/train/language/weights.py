@@ -127,21 +127,6 @@ def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict
     return model.eval(), recipe, history
 
 
-def find_start(name: str, out: Path, data: Path) -> Path:
-    """Return the file that a recipe's `start_from` names: a path, or a run's weights or checkpoint in `out` or `data`.
-
-    A bare run name stands for NAME.weights.npz, then NAME.pt. Raises InputError where there is none.
-    """
-    names = (name,) if Path(name).suffix in (".npz", ".pt") else (f"{name}.weights.npz", f"{name}.pt")
-    for candidate in [Path(names[0]), *(folder / each for folder in (out, data) for each in names)]:
-        if candidate.is_file():
-            return candidate
-    raise InputError(
-        f"start_from must name a run of pgsim train in {out} or {data} ({' or '.join(names)}), not {name!r}; "
-        f"train it first, or copy it there"
-    )
-
-
 def start_from(model: LanguageModel, path: Path) -> None:
     """Copy embedding, cell and projection of another run's best epoch; clips and thresholds stay as they are.
 

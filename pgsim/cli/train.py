@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where a language model is trained (default: cpu)"
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where the network is trained (default: cpu)"
     )
     parser.add_argument(
         "--minutes", metavar="M", type=float, help="stop after M minutes with a checkpoint that --resume continues"
@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"--out must be a folder that can be written, not {out} ({error.strerror})") from None
     loop.prepare_process(args.threads)
+    loop.check_device(args.device)
     if isinstance(recipe, LanguageRecipe):
         job = _language_job(recipe, args, out, checkpoint)
     else:
@@ -134,10 +135,8 @@ def _image_job(recipe: Recipe, args: argparse.Namespace, out: Path, checkpoint: 
     from pgsim.train.data import read_train
     from pgsim.train.weights import save_weights
 
-    if args.device != "cpu":
-        raise InputError(f"--device must be cpu for an image network, not {args.device}")
     data = Path(args.data)
-    job = loop.Run(recipe, data, out, read_train(data))
+    job = loop.Run(recipe, data, out, read_train(data), args.device)
     if args.resume:
         job.restore(checkpoint)
     else:
@@ -159,9 +158,8 @@ def _image_job(recipe: Recipe, args: argparse.Namespace, out: Path, checkpoint: 
 
 def _language_job(recipe: LanguageRecipe, args: argparse.Namespace, out: Path, checkpoint: Path) -> Job:
     from pgsim.train.language.corpus import read_corpus
-    from pgsim.train.language.loop import LanguageRun, check_device, train_language
+    from pgsim.train.language.loop import LanguageRun, train_language
 
-    check_device(args.device)
     data = Path(args.data)
     job = LanguageRun(recipe, read_corpus(data), args.device)
     if args.resume:

@@ -79,15 +79,15 @@ def start_thresholds(net: PGResNet, codes: Tensor, sparsity: float, scope: str) 
     outputs = prediction_outputs(net, codes)
     pooled = None
     if scope == "network":
-        pooled = float(np.quantile(torch.cat([o.reshape(-1) for o in outputs.values()]).numpy(), sparsity))
+        pooled = float(np.quantile(torch.cat([o.reshape(-1) for o in outputs.values()]).cpu().numpy(), sparsity))
     for name, conv in net.gated_convs():
         delta = cast(Tensor, conv.delta)
         if pooled is not None:
             delta.fill_(pooled)
         elif scope == "layer":
-            delta.fill_(float(np.quantile(outputs[name].numpy(), sparsity)))
+            delta.fill_(float(np.quantile(outputs[name].cpu().numpy(), sparsity)))
         else:
-            per_channel = outputs[name].transpose(0, 1).reshape(delta.numel(), -1).numpy()
+            per_channel = outputs[name].transpose(0, 1).reshape(delta.numel(), -1).cpu().numpy()
             delta.copy_(torch.from_numpy(np.quantile(per_channel, sparsity, axis=1).astype(np.float32)))
 
 

@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from pgsim.train import kernels
 
 
+def runs_kernels(x: Tensor) -> bool:
+    """Tell whether the kernels of `pgsim.train.kernels` take x: on a CPU. Elsewhere torch's own operations do."""
+    return x.device.type == "cpu"
+
+
 def rows(x: Tensor) -> NDArray[Any]:
     """View a channels-last tensor [N, C, H, W] as a contiguous matrix [N*H*W, C]; copies only if it is not."""
     view = x.detach().permute(0, 2, 3, 1)

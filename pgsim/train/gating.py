@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgsim.train import kernels
-from pgsim.train.fused import new_like, rows
+from pgsim.train.fused import new_like, rows, runs_kernels
 from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
 
 SURROGATE_SLOPE = 5.0
@@ -37,6 +37,43 @@ def _backward_conv(ctx: Any, grad: Tensor, x: Tensor, w: Tensor, need_x: bool, n
         grad, x, w, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1], False, [0, 0], 1, [need_x, need_w, False]
     )
     return grad_x, grad_w
+
+
+def gate_rows(
+    high: Tensor, low: Tensor, threshold: Tensor, delta: Tensor, unit: float, update_bits: int, sparse: bool, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Combine both phases' accumulators, float32 [N, K, P, Q], by `kernels.gate`: output, mask (uint8), slopes."""
+    out, slopes, mask = new_like(high), new_like(high), new_like(high, torch.uint8)
+    factor = 2.0 if sparse else 1.0
+    numbers = (unit, 2.0**update_bits, SURROGATE_SLOPE, factor, sparse, keep)
+    outputs = (rows(out), rows(mask), rows(slopes))
+    kernels.gate(rows(high), rows(low), threshold.numpy(), delta.numpy(), *numbers, *outputs)
+    return out, mask, slopes
+
+
+def gate_tensors(
+    high: Tensor, low: Tensor, threshold: Tensor, delta: Tensor, unit: float, update_bits: int, sparse: bool, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The twin of `gate_rows` in torch's own operations, for any device."""
+    mask = high > threshold[:, None, None]
+    predicted = high * (unit * 2.0**update_bits)
+    out = (predicted if keep else predicted * mask) + low * unit * mask
+    gained = low if keep else high * 2.0**update_bits + low
+    s = torch.sigmoid(SURROGATE_SLOPE * (predicted - delta[:, None, None]))
+    slopes = gained * s * (1 - s) * (-(2.0 if sparse else 1.0) * SURROGATE_SLOPE * unit)
+    return out, mask.to(torch.uint8), slopes * mask if sparse else slopes
+
+
+def gate_backward_rows(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mask * grad, and the thresholds' gradient sum(grad * slopes), float32 [K], by `kernels.gate_backward`."""
+    masked = new_like(grad)
+    grad_delta = kernels.gate_backward(rows(grad), rows(mask), rows(slopes), rows(masked))
+    return masked, torch.from_numpy(grad_delta.astype(np.float32))
+
+
+def gate_backward_tensors(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """The twin of `gate_backward_rows` in torch's own operations, for any device."""
+    return grad * mask, (grad * slopes).sum((0, 2, 3))
 
 
 class DenseConv(torch.autograd.Function):
@@ -99,22 +136,9 @@ class GatedConv(torch.autograd.Function):
         high, low = split_codes(codes, update_bits)
         acc_high = F.conv2d(high, w_codes, None, stride, padding)
         acc_low = F.conv2d(low, w_codes, None, stride, padding)
-        out, slopes, mask = new_like(acc_high), new_like(acc_high), new_like(acc_high, torch.uint8)
-        kernels.gate(
-            rows(acc_high),
-            rows(acc_low),
-            integer_threshold(delta, unit, update_bits).float().numpy(),
-            delta.detach().numpy(),
-            unit,
-            2.0**update_bits,
-            SURROGATE_SLOPE,
-            2.0 if sparse else 1.0,
-            sparse,
-            keep,
-            rows(out),
-            rows(mask),
-            rows(slopes),
-        )
+        threshold = integer_threshold(delta, unit, update_bits).float()
+        gate = gate_rows if runs_kernels(codes) else gate_tensors
+        out, mask, slopes = gate(acc_high, acc_low, threshold, delta.detach(), unit, update_bits, sparse, keep)
         ctx.save_for_backward(high, low, w_codes, mask, slopes)
         ctx.mark_non_differentiable(mask)
         return out, mask
@@ -122,12 +146,12 @@ class GatedConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:
         high, low, w_codes, mask, slopes = ctx.saved_tensors
-        masked = new_like(grad)
-        grad_delta = kernels.gate_backward(rows(grad), rows(mask), rows(slopes), rows(masked))
+        backward = gate_backward_rows if runs_kernels(grad) else gate_backward_tensors
+        masked, grad_delta = backward(grad, mask, slopes)
         reaches_high = grad if ctx.keep else masked
         grad_x, grad_high = _backward_conv(ctx, reaches_high, high, w_codes, ctx.needs_input_grad[0], True)
         _, grad_low = _backward_conv(ctx, masked, low, w_codes, False, True)
         grad_w = grad_high.mul_(2.0**ctx.update_bits).add_(grad_low).mul_(ctx.act_step)
         if grad_x is not None:
             grad_x.mul_(ctx.weight_step)
-        return grad_x, grad_w, torch.from_numpy(grad_delta.astype(np.float32)), *[None] * 6
+        return grad_x, grad_w, grad_delta, *[None] * 6

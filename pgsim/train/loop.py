@@ -7,7 +7,7 @@ import ctypes
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -62,6 +62,18 @@ def prepare_process(threads: int) -> None:
         pass  # not glibc: only speed is lost
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not find here, with an InputError. On CUDA: full float32, and repeatable."""
+    if device != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise InputError("--device must be cpu where torch finds no CUDA device, not cuda")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def split_holdout(images: Images, holdout: int) -> tuple[Images, Images]:
     """Return the images to train on and the last `holdout` ones, kept for model selection."""
     if not 0 < holdout < len(images):
@@ -77,6 +89,10 @@ class Batch:
     labels: Tensor
     index: NDArray[np.int64]
     view: int
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on a device."""
+        return replace(self, codes=self.codes.to(device), labels=self.labels.to(device))
 
 
 @lru_cache(maxsize=2)
@@ -119,19 +135,19 @@ def distilled_loss(logits: Tensor, labels: Tensor, taught: Tensor | None, recipe
 class Run:
     """One training run: network, averaged network, optimiser and step count."""
 
-    def __init__(self, recipe: Recipe, data: Path, out: Path, train: Images) -> None:
-        self.recipe, self.out = recipe, out
+    def __init__(self, recipe: Recipe, data: Path, out: Path, train: Images, device: str = "cpu") -> None:
+        self.recipe, self.out, self.device = recipe, out, torch.device(device)
         self.train, self.held_out = split_holdout(train, recipe.holdout)
         if len(self.train) < recipe.batch_size:
             raise InputError(f"batch_size must be at most {len(self.train)}, not {recipe.batch_size}")
         self.steps_per_epoch = len(self.train) // recipe.batch_size
         self.steps = self.steps_per_epoch * recipe.epochs
         self.step = 0
-        self.net = build_network(recipe)
+        self.net = build_network(recipe).to(self.device)
         self.teacher: TaughtViews | None = None
         if recipe.teacher:
             kept = out / f"{Path(recipe.teacher).stem}_views{recipe.views}_seed{recipe.seed}.npz"
-            self.teacher = TaughtViews(read_teacher(data / recipe.teacher), kept, recipe.views, len(self.train))
+            self.teacher = TaughtViews(read_teacher(data / recipe.teacher, device), kept, recipe.views, len(self.train))
         self.averaged = copy.deepcopy(self.net)
         self.targets: dict[str, Tensor] = {}
         self.optimiser = self._optimiser()
@@ -177,7 +193,7 @@ class Run:
                 delta.copy_(self.targets[name])
 
     def _calibration_codes(self) -> Tensor:
-        return as_tensor(image_codes(self.train.pixels[:CALIBRATION_IMAGES]))
+        return as_tensor(image_codes(self.train.pixels[:CALIBRATION_IMAGES])).to(self.device)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe."""
@@ -186,7 +202,7 @@ class Run:
             raise InputError(f"{path} must come from the same recipe, not from another ({state.recipe.name})")
         self.net.load_state_dict(state.model)
         self.averaged.load_state_dict(state.averaged)
-        self.targets = state.targets
+        self.targets = {name: target.to(self.device) for name, target in state.targets.items()}
         self.optimiser.load_state_dict(state.optimiser)
         self.step = state.step
 
@@ -205,13 +221,13 @@ class Run:
     def _plain_batches(self, count: int) -> Iterator[Tensor]:
         size = self.recipe.batch_size
         for start in range(0, min(count * size, len(self.train)), size):
-            yield as_tensor(image_codes(self.train.pixels[start : start + size]))
+            yield as_tensor(image_codes(self.train.pixels[start : start + size])).to(self.device)
 
     def one_step(self) -> tuple[float, float]:
         """Take one optimiser step; return its loss and its accuracy on the batch."""
         recipe = self.recipe
         self.hold_sparsity()
-        batch = batch_of(self.train, recipe, self.step)
+        batch = batch_of(self.train, recipe, self.step).to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(recipe, self.step, self.steps)
         self.net.train()
@@ -241,15 +257,15 @@ class Run:
         The statistics are those of augmented images, as in training: those of plain ones, without the crops' black
         borders, cost a trained 3/2 network about 4 points.
         """
-        batches = (batch_of(self.train, self.recipe, step).codes for step in range(bn_batches))
+        batches = (batch_of(self.train, self.recipe, step).codes.to(self.device) for step in range(bn_batches))
         recalibrate_batch_norm(self.averaged, batches)
         self.averaged.reset_counts()
         right = 0
         with torch.no_grad():
             for start in range(0, len(self.held_out), EVAL_BATCH):
                 part = self.held_out.take(slice(start, start + EVAL_BATCH))
-                logits = self.averaged(as_tensor(image_codes(part.pixels)))
-                right += int((logits.argmax(1).numpy() == part.labels).sum())
+                logits = self.averaged(as_tensor(image_codes(part.pixels)).to(self.device))
+                right += int((logits.argmax(1).cpu().numpy() == part.labels).sum())
         overall, layers = self.averaged.sparsity()
         return {
             "held_out_accuracy": right / len(self.held_out),

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgsim.train.fused import norm_pact
+from pgsim.train.fused import norm_pact, runs_kernels
 from pgsim.train.gating import DenseConv, GatedConv
 from pgsim.train.quantise import WEIGHT_CODE_MAX, PactQuantise, weight_codes
 from pgsim.train.recipe import Recipe
@@ -62,8 +62,8 @@ class Pact(nn.Module):
         return cast(tuple[Tensor, Tensor], PactQuantise.apply(y, self.alpha, self.levels))
 
     def after_norm(self, x: Tensor, norm: nn.BatchNorm2d, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return clip and codes of norm(x) + shortcut; fused in training mode where the clip is learned."""
-        if norm.training and self.learned:
+        """Return clip and codes of norm(x) + shortcut; on a CPU fused in training mode where the clip is learned."""
+        if norm.training and self.learned and runs_kernels(x):
             return norm_pact(x, norm, self.alpha, shortcut, self.levels)
         y = norm(x)
         return cast(tuple[Tensor, Tensor], self(y if shortcut is None else y + shortcut))

@@ -22,8 +22,8 @@ BN_EPS = 1e-5
 class FloatResNet:
     """A frozen float32 CIFAR ResNet with batch norm folded into its convolutions; inference only."""
 
-    def __init__(self, arrays: dict[str, NDArray[np.float32]]) -> None:
-        self.arrays = {name: torch.from_numpy(a) for name, a in arrays.items()}
+    def __init__(self, arrays: dict[str, NDArray[np.float32]], device: str = "cpu") -> None:
+        self.arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items()}
         self.blocks = sum(1 for n in arrays if n.startswith("layer1.") and n.endswith("conv1.weight"))
         self.folded = {"conv1": self._fold("conv1", "bn1")}
         for stage in (1, 2, 3):
@@ -55,9 +55,9 @@ class FloatResNet:
         return F.linear(x.mean((2, 3)), self.arrays["linear.weight"], self.arrays["linear.bias"])
 
 
-def read_teacher(path: Path) -> FloatResNet:
+def read_teacher(path: Path, device: str = "cpu") -> FloatResNet:
     """Read a float ResNet of any depth 6n + 2 from an npz file."""
-    return FloatResNet(read_float_weights(path))
+    return FloatResNet(read_float_weights(path), device)
 
 
 class TaughtViews:
@@ -85,9 +85,9 @@ class TaughtViews:
             return self.teacher(codes)
         known = self.logits[view, index]
         if np.isnan(known).any():
-            known = self.teacher(codes).numpy()
+            known = self.teacher(codes).cpu().numpy()
             self.logits[view, index] = known
-        return torch.from_numpy(known)
+        return torch.from_numpy(known).to(codes.device)
 
     def save(self) -> None:
         """Write the logits known so far, atomically."""

@@ -21,7 +21,7 @@ SKIPPED = "num_batches_tracked"
 
 def save_weights(path: Path, net: PGResNet, recipe: Recipe, history: dict[str, Any]) -> None:
     """Write float32 master weights, batch norm, clips and thresholds under their PyTorch names, and `meta` (JSON)."""
-    arrays = {n: t.detach().numpy() for n, t in net.state_dict().items() if not n.endswith(SKIPPED)}
+    arrays = {n: t.detach().cpu().numpy() for n, t in net.state_dict().items() if not n.endswith(SKIPPED)}
     save_arrays(path, {"format": FORMAT, "recipe": recipe_text(recipe), "history": history}, arrays)
 
 

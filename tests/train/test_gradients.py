@@ -11,8 +11,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from pgsim.train import gating, network  # noqa: E402
 from pgsim.train.fused import norm_pact  # noqa: E402
 from pgsim.train.gating import SURROGATE_SLOPE, DenseConv, GatedConv  # noqa: E402
+from pgsim.train.network import Block, Options  # noqa: E402
 from pgsim.train.quantise import PactQuantise, weight_codes  # noqa: E402
 
 
@@ -46,10 +48,14 @@ def test_a_dense_convolution_passes_the_gradient_of_its_real_operands(stride: in
     torch.testing.assert_close(weight.grad, real_w.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("on_kernels", [True, False])
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize(("act_bits", "pred_bits"), [(3, 2), (4, 3), (2, 1), (4, 2)])
-def test_a_gated_convolution_follows_equations_5_to_7(act_bits: int, pred_bits: int, sparse: bool, keep: bool) -> None:
+def test_a_gated_convolution_follows_equations_5_to_7(
+    act_bits: int, pred_bits: int, sparse: bool, keep: bool, on_kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gating, "runs_kernels", lambda _: on_kernels)
     low_bits, step, stride = act_bits - pred_bits, 0.2, 1
     codes = codes_of((2, 3, 5, 5), 2**act_bits - 1, 3).requires_grad_()
     weight = normal((4, 3, 3, 3), 4).requires_grad_()
@@ -122,3 +128,30 @@ def test_the_fused_batch_norm_and_pact_equals_its_plain_twin(with_shortcut: bool
         results.append(found if add is None else [*found, add.grad])
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shifts", "stride", "keep"), [(False, 1, True), (False, 2, False), (True, 2, True)])
+def test_a_block_on_torch_s_own_operations_equals_the_one_on_kernels(
+    shifts: bool, stride: int, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    block = Block(8, 8 * stride, stride, Options(4, 2, "all", keep=keep), shifts=shifts)
+    with torch.no_grad():
+        for conv in (block.conv1, block.conv2):
+            cast(Tensor, conv.delta).normal_(0.2, 0.2)
+        for pact in (block.pact1, block.pact2):
+            pact.alpha.fill_(2.0)
+    block.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    results = []
+    for on_kernels in (True, False):
+        for module in (gating, network):
+            monkeypatch.setattr(module, "runs_kernels", lambda _, on_kernels=on_kernels: on_kernels)
+        block.zero_grad()
+        stream, codes = normal((4, 8, 6, 6), 2).abs().requires_grad_(), codes_of((4, 8, 6, 6), 15, 3).requires_grad_()
+        out, after = block(channels_last(stream), codes, 0.1)
+        (out * normal(tuple(out.shape), 4) + after * normal(tuple(out.shape), 5) * 0.1).sum().backward()
+        results.append([out, after, stream.grad, codes.grad, *(p.grad for p in block.parameters())])
+    for mine, other in zip(*results, strict=True):
+        assert mine is not None
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)
+    assert not all(torch.equal(mine, other) for mine, other in zip(*results, strict=True))  # two ways were taken

@@ -200,7 +200,7 @@ def test_gated_and_dense_models_start_from_a_float_run(folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"start_from": "none"}, r"start_from must name a run .*\(none\.weights\.npz or none\.pt\), not 'none'"),
+        ({"start_from": "none"}, r"a recipe must start from a run .*\(none\.weights\.npz or none\.pt\), not 'none'"),
         ({"hidden_units": 13}, r"embedding\.weight must be \[23, 13\], as the recipe's network has it, not \[23, 12\]"),
         ({"tied": "false"}, r"projection must be \[23, 12\], as the recipe's network has it, not missing"),
     ],

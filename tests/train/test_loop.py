@@ -275,6 +275,20 @@ def test_a_run_starts_from_random_weights_and_another_from_what_it_left(folder: 
         loop.Run(other, folder, tmp_path, read_train(folder)).start(folder)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+def test_a_run_trains_on_a_cuda_device_and_is_read_back_without_one(folder: Path, tmp_path: Path) -> None:
+    loop.check_device("cuda")
+    run = loop.Run(recipe(gating="all"), folder, tmp_path, read_train(folder), "cuda")
+    run.start(folder)
+    assert loop.train(run, tmp_path, lambda _: None, lambda: False)
+    again = loop.Run(recipe(gating="all"), folder, tmp_path, read_train(folder))
+    again.restore(tmp_path / "tiny.pt")
+    codes = torch.randint(-127, 128, (2, 3, 32, 32)).float()
+    torch.testing.assert_close(
+        again.averaged.eval()(codes), run.averaged.eval()(codes.cuda()).cpu(), rtol=1e-3, atol=1e-3
+    )
+
+
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,12 +113,6 @@ def score(
     return Score(done, nats, outputs, updated)
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that torch does not find here, with an InputError."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device must be cpu where torch finds no CUDA device, not cuda")
-
-
 def _tensor(ids: NDArray[np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(ids)).to(device)
 

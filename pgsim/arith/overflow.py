@@ -8,6 +8,9 @@ Reduction order (r, s, c), c fastest: a step adds the products of up to `word` n
 tap, D = R * S * ceil((C/G) / word) steps an output; a tap on padding takes its step and adds 0. A word's products are
 summed exactly (the adder tree grows), the accumulator holds psum_bits in two's complement and every value that it
 takes counts, not just the last. An output that is not updated becomes fit(A_h << l), or 0 by policy ZERO.
+
+`walk` takes every output through its steps. `dense_layer` and `gated_layer` equal it and walk only the outputs that
+could overflow: no partial sum of an output, in any order, leaves its `bounds`, two sums through BLAS.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pgsim.arith.split import split
 from pgsim.arith.window import Window, output_shape
 from pgsim.errors import OverflowDetected
 
+FIRST_WALKED = 64  # outputs whose partial sums are looked at first for a layer's extremes
 MAX_PSUM_BITS = 48  # of a simulated accumulator; A_h << l and a word's sum then stay within int64
 
 
@@ -96,9 +100,15 @@ def dense_layer(
     shape = output_shape(activation, weight, window)
     if proven_bits(weight, *_range_with_zero(activation)) <= accumulator.psum_bits:
         return fast.dense_layer(activation, weight, window)
+    exact = fast.dense_layer(activation, weight, window)
+    wanted = _outside(bounds(activation, None, weight, window, 0), accumulator.psum_bits)
+    if not wanted.any():
+        return exact
     threshold = np.zeros(shape[1], np.int64)
-    walked = walk(activation, None, weight, window, threshold, 0, GatePolicy.KEEP, accumulator, layer_name)
-    return walked.a
+    walked = walk(
+        activation, None, weight, window, threshold, 0, GatePolicy.KEEP, accumulator, layer_name, wanted=wanted
+    )
+    return np.where(wanted, walked.a, exact)
 
 
 def gated_layer(
@@ -127,9 +137,77 @@ def gated_layer(
     # Every value of both phases is sum(w * x), x one of q_h, q_h << l, or q (a tap whose low part is in already).
     ends = [end for plane in (activation, q_h) for end in _range_with_zero(plane)]
     ends += [end << update_bits for end in _range_with_zero(q_h)]
+    exact = fast.gated_layer(activation, weight, window, encoding, bits, pred_bits, threshold, policy)
     if proven_bits(weight, min(ends), max(ends)) <= accumulator.psum_bits:
-        return fast.gated_layer(activation, weight, window, encoding, bits, pred_bits, threshold, policy)
-    return walk(q_h, q_l, weight, window, threshold, update_bits, policy, accumulator, layer_name)
+        return exact
+    wanted = _outside(bounds(q_h, q_l, weight, window, update_bits), accumulator.psum_bits)
+    if not wanted.any():
+        return exact
+    walked = walk(q_h, q_l, weight, window, threshold, update_bits, policy, accumulator, layer_name, wanted=wanted)
+    return GatedValues(
+        a_h=np.where(wanted, walked.a_h, exact.a_h),
+        a_l=np.where(wanted, walked.a_l, exact.a_l),
+        mask=np.where(wanted, walked.mask, exact.mask),
+        a=np.where(wanted, walked.a, exact.a),
+    )
+
+
+def bounds(
+    q_h: NDArray[Any], q_l: NDArray[Any] | None, weight: NDArray[Any], window: Window, update_bits: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what no partial sum of an output can pass with the codes at hand, (least, largest), int64 [N, K, P, Q].
+
+    Planes as in `walk`. A tap's contribution is 0 before its step, then q_h * w, (q_h << l) * w and q * w: each lies
+    between the products of w with the smallest and the largest of 0 and these codes, in any reduction order.
+    """
+    if q_l is None:
+        low, high = np.minimum(q_h, 0), np.maximum(q_h, 0)
+    else:
+        q = (q_h << update_bits) + q_l
+        low = np.minimum(np.minimum(q_h << update_bits, q), 0)  # q_h lies between 0 and q_h << l
+        high = np.maximum(np.maximum(q_h << update_bits, q), 0)
+    positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
+    downward, upward = fast.dense_layer(high, negative, window), fast.dense_layer(high, positive, window)
+    if low.any():
+        downward = downward + fast.dense_layer(low, positive, window)
+        upward = upward + fast.dense_layer(low, negative, window)
+    return downward, upward
+
+
+def extremes(
+    activation: NDArray[Any],
+    weight: NDArray[Any],
+    window: Window,
+    gate: tuple[Encoding, int, int, NDArray[np.int64], GatePolicy] | None,
+    word: int,
+    known: tuple[int, int] = (0, 0),
+) -> tuple[int, int]:
+    """Return the smallest and the largest partial sum of a layer that is exact, and of `known` (least, largest).
+
+    Partial sums of words of `word` channels, as `walk` takes them; `gate` is (encoding, bits, pred_bits, threshold,
+    policy), None for a layer that is not gated. Walks only the outputs whose bounds pass what is known.
+    """
+    q_h, q_l, update_bits = activation, None, 0
+    threshold, policy = np.zeros(len(weight), np.int64), GatePolicy.KEEP
+    if gate is not None:
+        encoding, bits, pred_bits, threshold, policy = gate
+        q_h, q_l = split(activation, encoding, bits, pred_bits)
+        update_bits = bits - pred_bits
+    low, high = bounds(q_h, q_l, weight, window, update_bits)
+    if low.size == 0:
+        return known
+    few = min(FIRST_WALKED, low.size)
+    promising = np.zeros(low.shape, np.bool_)  # they raise what is known, and most others need no walk
+    promising.flat[np.argpartition(low, few - 1, axis=None)[:few]] = True
+    promising.flat[np.argpartition(-high, few - 1, axis=None)[:few]] = True
+    accumulator = Accumulator(MAX_PSUM_BITS, word)
+    for candidates in (promising, ~promising):
+        wanted = candidates & ((low < known[0]) | (high > known[1]))
+        if wanted.any():
+            gating = (threshold, update_bits, policy, accumulator, "", walk_loops, wanted)
+            _, least, largest = _walked(q_h, q_l, weight, window, *gating)
+            known = min(least, known[0]), max(largest, known[1])
+    return known
 
 
 def _walk_loops(
@@ -148,6 +226,7 @@ def _walk_loops(
     psum_bits: int,
     word: int,
     mode: int,
+    wanted: Any,
     a_h: Any,
     a_l: Any,
     mask: Any,
@@ -155,10 +234,10 @@ def _walk_loops(
     first: Any,
     extremes: Any,
 ) -> None:
-    """Walk every accumulator through its steps: one output after the other, prediction before update.
+    """Walk the wanted accumulators through their steps: one output after the other, prediction before update.
 
-    q_h, q_l int64 [N, C, H, W]; weight int64 [K, C/G, R, S]; threshold int64 [K]; a_h, a_l, a int64 and mask bool
-    [N, K, P, Q] (written). `mode` is 0 error (exact, recorded), 1 saturate, 2 wrap. first int64 [7] (written at the
+    q_h, q_l int64 [N, C, H, W]; weight int64 [K, C/G, R, S]; threshold int64 [K]; wanted bool, a_h, a_l, a int64 and
+    mask bool [N, K, P, Q] (written where wanted). `mode` is 0 error (exact, recorded), 1 saturate, 2 wrap. first int64 [7] (written at the
     first overflow): 1, image, channel, pixel, phase (0 or 1), step (-1: before the phase's first), value.
     extremes int64 [2] (written): the smallest and largest value before fit.
     """
@@ -176,6 +255,8 @@ def _walk_loops(
             for pixel in range(out_height * out_width):
                 p = pixel // out_width
                 q = pixel % out_width
+                if not wanted[n, k, p, q]:
+                    continue
                 psum = 0
                 start = 0
                 update = False
@@ -247,17 +328,38 @@ def walk(
     accumulator: Accumulator,
     layer_name: str,
     loops: Callable[..., None] = walk_loops,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> GatedValues:
     """Walk every accumulator of a layer through its steps, without asking first whether it can overflow.
 
     `q_h`, `q_l` are planes [N, C, H, W]; q_l None is a layer that is not gated, q_h its codes. The rest is as in
-    `gated_layer`. `loops` runs it: `walk_loops`, compiled, or `walk_loops.py_func`, interpreted.
+    `gated_layer`. `loops` runs it: `walk_loops`, compiled, or `walk_loops.py_func`, interpreted. With `wanted`, bool
+    [N, K, P, Q], the other outputs are left out, 0.
     """
+    return _walked(
+        q_h, q_l, weight, window, threshold, update_bits, policy, accumulator, layer_name, loops, wanted
+    )[0]  # fmt: skip
+
+
+def _walked(
+    q_h: NDArray[Any],
+    q_l: NDArray[Any] | None,
+    weight: NDArray[Any],
+    window: Window,
+    threshold: NDArray[np.int64],
+    update_bits: int,
+    policy: GatePolicy,
+    accumulator: Accumulator,
+    layer_name: str,
+    loops: Callable[..., None],
+    wanted: NDArray[np.bool_] | None,
+) -> tuple[GatedValues, int, int]:
+    """Return what `walk` does, and the smallest and the largest value of an accumulator before it is made to fit."""
     shape = output_shape(q_h, weight, window)
     check_threshold(threshold, weight)
     a_h, a_l, a = (np.zeros(shape, np.int64) for _ in range(3))
     mask = np.zeros(shape, np.bool_)
-    first, extremes = np.zeros(7, np.int64), np.zeros(2, np.int64)
+    first, reached = np.zeros(7, np.int64), np.zeros(2, np.int64)
     gated = q_l is not None
     loops(
         contiguous_int64(q_h),
@@ -275,16 +377,17 @@ def walk(
         accumulator.psum_bits,
         accumulator.word,
         _MODES[accumulator.overflow],
+        np.ones(shape, np.bool_) if wanted is None else np.array(wanted, order="C"),
         a_h,
         a_l,
         mask,
         a,
         first,
-        extremes,
+        reached,
     )
     if first[0] and accumulator.overflow is Overflow.ERROR:
         _, image, channel, pixel, phase, step, value = first.tolist()
-        needed = max(bits_needed(end) for end in extremes.tolist())
+        needed = max(bits_needed(end) for end in reached.tolist())
         row, column = divmod(pixel, shape[3])
         when = "sum" if not gated else "update phase" if phase else "prediction phase"
         moment = "its start" if step < 0 else f"step {step}"
@@ -293,7 +396,14 @@ def walk(
             f"the {when} reaches {value} ({bits_needed(value)} bits) at {moment}, image {image}, "
             f"output pixel ({row}, {column})"
         )
-    return GatedValues(a_h, a_l, mask, a)
+    return GatedValues(a_h, a_l, mask, a), int(reached[0]), int(reached[1])
+
+
+def _outside(ends: tuple[NDArray[np.int64], NDArray[np.int64]], psum_bits: int) -> NDArray[np.bool_]:
+    """Tell which outputs' bounds psum_bits cannot hold."""
+    largest = 2 ** (psum_bits - 1) - 1
+    outside: NDArray[np.bool_] = (ends[0] < -largest - 1) | (ends[1] > largest)
+    return outside
 
 
 def _range_with_zero(codes: NDArray[Any]) -> tuple[int, int]:

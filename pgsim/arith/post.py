@@ -162,11 +162,21 @@ def requantise(v: Integers, threshold: Integers, direction: NDArray[np.int8], ba
     signed = v * _spread(direction.astype(np.int64))
     codes = np.empty(v.shape, np.int64)
     if len(threshold) == 1:
-        codes[...] = np.searchsorted(threshold[0], signed, side="right")
+        codes[...] = _reached(threshold[0], signed)
     else:
         for c in range(channels):
-            codes[:, c] = np.searchsorted(threshold[c], signed[:, c], side="right")
+            codes[:, c] = _reached(threshold[c], signed[:, c])
     return codes + base
+
+
+def _reached(thresholds: Integers, values: Integers) -> Integers:
+    """Return how many of the non-decreasing thresholds each value reaches; by a table where values are many."""
+    if values.size:
+        low, high = int(values.min()), int(values.max())
+        if high - low < values.size:
+            table = np.searchsorted(thresholds, np.arange(low, high + 1), side="right")
+            return table[values - low]
+    return np.searchsorted(thresholds, values, side="right")
 
 
 def _windows(v: Integers, kernel: tuple[int, int], stride: tuple[int, int]) -> Any:

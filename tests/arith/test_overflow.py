@@ -267,6 +267,56 @@ def test_the_layer_equals_its_walk_whether_it_is_proved_or_walked(
         np.testing.assert_array_equal(getattr(values, name), getattr(expected, name), err_msg=name)
 
 
+def all_partial_sums(layer: DrawnLayer, word: int) -> list[int]:
+    """Every value that every exact accumulator takes, 0 at its start included."""
+    q_h, q_l = split(layer.activation, layer.encoding, layer.bits, layer.pred_bits)
+    found = []
+    for index in np.ndindex(len(q_h), *layer.window.output_shape):
+        wanted = np.zeros((len(q_h), *layer.window.output_shape), np.bool_)
+        wanted[index] = True
+        gate = (layer.threshold, layer.bits - layer.pred_bits, layer.policy, Accumulator(48, word), "layer")
+        _, low, high = overflow._walked(q_h, q_l, layer.weight, layer.window, *gate, overflow.walk_loops, wanted)
+        found += [low, high]
+    return found
+
+
+@examples(40)
+@given(layer=layers(), word=words, known=st.tuples(st.integers(-60, 0), st.integers(0, 60)))
+def test_extremes_are_those_of_every_accumulator_though_few_are_walked(
+    layer: DrawnLayer, word: int, known: tuple[int, int]
+) -> None:
+    gate = (layer.encoding, layer.bits, layer.pred_bits, layer.threshold, layer.policy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overflow, "FIRST_WALKED", 2)
+        found = overflow.extremes(layer.activation, layer.weight, layer.window, gate, word, known)
+    every = all_partial_sums(layer, word)
+    assert found == (min([known[0], *every]), max([known[1], *every]))
+
+
+@examples(40)
+@given(layer=layers(), psum_bits=widths, word=words)
+def test_an_error_is_that_of_the_walk_over_every_output(layer: DrawnLayer, psum_bits: int, word: int) -> None:
+    def outcome(function: Callable[[DrawnLayer, Accumulator], GatedValues]) -> str:
+        try:
+            return str(function(layer, Accumulator(psum_bits, word)).a.tolist())
+        except OverflowDetected as error:
+            return str(error)
+
+    assert outcome(in_registers) == outcome(walk)
+
+
+def test_extremes_worked_by_hand() -> None:
+    # Products 6 6 -6 6 -20: sums 6 12 6 12 -8; in words of two channels 12 12 -8.
+    activation = np.array([3, 3, 3, 3, 5], np.int16).reshape(1, -1, 1, 1)
+    weight = np.array([2, 2, -2, 2, -4], np.int16).reshape(1, -1, 1, 1)
+    geometry = Geometry(LayerKind.LINEAR, 5, 1)
+    assert overflow.extremes(activation, weight, geometry, None, 1) == (-8, 12)
+    assert overflow.extremes(activation, weight, geometry, None, 5) == (-8, 0)
+    assert overflow.extremes(activation, weight, geometry, None, 1, (-9, 20)) == (-9, 20)
+    nobody = np.zeros((0, 5, 1, 1), np.int16)
+    assert overflow.extremes(nobody, weight, geometry, None, 1) == (0, 0)
+
+
 @examples(40)
 @given(layer=layers(), psum_bits=widths, word=words)
 def test_wrapping_leaves_the_exact_sum_modulo_its_width(layer: DrawnLayer, psum_bits: int, word: int) -> None:

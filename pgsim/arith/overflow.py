@@ -194,14 +194,14 @@ def extremes(
         q_h, q_l = split(activation, encoding, bits, pred_bits)
         update_bits = bits - pred_bits
     low, high = bounds(q_h, q_l, weight, window, update_bits)
-    if low.size == 0:
-        return known
-    few = min(FIRST_WALKED, low.size)
-    promising = np.zeros(low.shape, np.bool_)  # they raise what is known, and most others need no walk
-    promising.flat[np.argpartition(low, few - 1, axis=None)[:few]] = True
-    promising.flat[np.argpartition(-high, few - 1, axis=None)[:few]] = True
+    rounds = [np.ones(low.shape, np.bool_)]
+    if np.count_nonzero((low < known[0]) | (high > known[1])) > 8 * FIRST_WALKED:
+        promising = np.zeros(low.shape, np.bool_)  # they raise what is known, and most others need no walk
+        promising.flat[np.argpartition(low, FIRST_WALKED, axis=None)[:FIRST_WALKED]] = True
+        promising.flat[np.argpartition(-high, FIRST_WALKED, axis=None)[:FIRST_WALKED]] = True
+        rounds = [promising, ~promising]
     accumulator = Accumulator(MAX_PSUM_BITS, word)
-    for candidates in (promising, ~promising):
+    for candidates in rounds:
         wanted = candidates & ((low < known[0]) | (high > known[1]))
         if wanted.any():
             gating = (threshold, update_bits, policy, accumulator, "", walk_loops, wanted)
@@ -237,8 +237,9 @@ def _walk_loops(
     """Walk the wanted accumulators through their steps: one output after the other, prediction before update.
 
     q_h, q_l int64 [N, C, H, W]; weight int64 [K, C/G, R, S]; threshold int64 [K]; wanted bool, a_h, a_l, a int64 and
-    mask bool [N, K, P, Q] (written where wanted). `mode` is 0 error (exact, recorded), 1 saturate, 2 wrap. first int64 [7] (written at the
-    first overflow): 1, image, channel, pixel, phase (0 or 1), step (-1: before the phase's first), value.
+    mask bool [N, K, P, Q] (written where wanted). `mode` is 0 error (exact, recorded), 1 saturate, 2 wrap. first
+    int64 [7] (written at the first overflow): 1, image, channel, pixel, phase (0 or 1), step (-1: before the phase's
+    first), value.
     extremes int64 [2] (written): the smallest and largest value before fit.
     """
     images, out_channels, out_height, out_width = a.shape

@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hw": ("pgsim.cli.hw", "list, show and check hardware files and energy tables"),
     "train": ("pgsim.cli.train", "fine-tune a precision-gated network after a recipe (needs torch)"),
     "trace": ("pgsim.cli.trace", "turn a trained network into a trace (needs torch)"),
+    "options": (
+        "pgsim.cli.options",
+        "measure what other hardware arithmetic does to a network's accuracy (needs torch)",
+    ),
     "paper": ("pgsim.cli.paper", "print the paper's tables beside our own trained networks, and draw its figures"),
     "rtl": ("pgsim.cli.rtl", "write an accelerator's SystemVerilog: modules, parameters, wrapper, test bench"),
     "cosim": ("pgsim.cli.cosim", "run a trace through the compiled RTL and compare every bit and cycle (needs g++)"),

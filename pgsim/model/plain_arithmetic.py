@@ -91,9 +91,10 @@ def _follow(layer: Layer, v: Ints, network: Exported, arithmetic: Arithmetic, ke
             case Requantise():
                 bits = arithmetic.stream_bits if in_stream else arithmetic.block_bits
                 if bits is None:
-                    kept[step.name] = _by_thresholds(v * 2**dropped, step, dropped, arithmetic.threshold_bits)
+                    codes = _by_thresholds(v * 2**dropped, step, dropped, arithmetic.threshold_bits)
                 else:
-                    kept[step.name] = _by_line(v, step, network.lines[step.name], dropped, bits, arithmetic.rounding)
+                    codes = _by_line(v, step, network.lines[step.name], dropped, bits, arithmetic.rounding)
+                kept[step.name] = codes if step.shift is None else post.move_channels(codes, step.shift)
             case Bias():
                 v = post.add_bias(v, step.bias)
             case SumPool():

@@ -21,6 +21,7 @@ from pgsim.train.frozen import (
 )
 from pgsim.train.network import FEATURE_CODE_MAX
 from pgsim.train.thresholds import accumulator_range, bisect_thresholds
+from pgsim.workload.arithmetic import Exported, Line
 from pgsim.workload.layer import (
     AddShortcut,
     Bias,
@@ -104,6 +105,20 @@ def integer_layers(net: FrozenNet) -> tuple[Layer, ...]:
         )
     )
     return tuple(layers)
+
+
+def exported(net: FrozenNet) -> Exported:
+    """Return the network's layers, and the line of float64 constants behind each of its requantisations."""
+    lines = {}
+    for conv in net.convs[:-1]:  # the pool follows the last
+        tail = conv.tail
+        if isinstance(tail, ToCodes):
+            scale = tail.levels / tail.alpha
+            lines[f"{conv.name}.codes"] = Line(tail.slope * scale, tail.offset * scale)
+        else:
+            lines[f"{conv.name}.codes"] = Line(np.array([tail.levels / tail.high]), np.zeros(1))
+    per_unit = net.stream_unit / net.pool_area * FEATURE_CODE_MAX / net.feature_alpha
+    return Exported(integer_layers(net), {**lines, "features": Line(np.array([per_unit]), np.zeros(1))})
 
 
 def _conv_post(conv: FrozenConv, act: NumberFormat, stream_name: str) -> tuple[PostStep, ...]:

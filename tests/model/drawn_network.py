@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 
@@ -68,7 +69,8 @@ def draw_network(seed: int) -> tuple[Exported, NDArray[np.int16]]:
         line = Line(g.normal(0.006, 0.006, k), g.normal(3.0, 1.0, k))
         line.slope[0] = -abs(line.slope[0]) if g.random() < 0.7 else 0.0
         lines[name] = line
-        return [requantise(name, CODES, line, LEVELS)]
+        moves = g.integers(-1, 2, (k, 2)).astype(np.int8)  # as a shift network's
+        return [replace(requantise(name, CODES, line, LEVELS), shift=moves)]
 
     def to_stream(name: str, k: int, source: AddShortcut | None) -> list[PostStep]:
         high = int(g.integers(20000, 65536))

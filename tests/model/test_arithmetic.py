@@ -24,7 +24,7 @@ from pgsim.workload.arithmetic import (
     multiply_and_shift,
     rewritten,
 )
-from pgsim.workload.layer import Bias, Clamp, FixedPoint, PostStep, Requantise, SaveShortcut
+from pgsim.workload.layer import AddShortcut, Bias, Clamp, FixedPoint, PostStep, Requantise, SaveShortcut
 from tests.model.drawn_network import draw_network
 
 TRUNCATE = Rounding.TRUNCATE
@@ -142,6 +142,13 @@ THRESHOLDS = np.array([[-5, 100, 101, 127, 128, 900, 2000]])
 TO_CODES = Requantise("stem.codes", CODES3, THRESHOLDS, np.ones(1, np.int8))
 
 
+def test_what_follows_an_addition_is_the_stream() -> None:
+    layer = residual(AddShortcut("s"), TO_CODES)
+    assert rewritten(layer, Arithmetic(block_bits=8)).layers[0].post == layer.layers[0].post
+    kinds = [type(step) for step in rewritten(layer, Arithmetic(stream_bits=8)).layers[0].post]
+    assert kinds == [AddShortcut, FixedPoint, Clamp, Requantise]
+
+
 def test_a_narrow_stream_has_a_coarser_unit() -> None:
     layer = residual(
         FixedPoint(np.array([7]), np.array([3]), 5), Clamp(0, 2000), SaveShortcut("s", 11), TO_CODES
@@ -153,6 +160,11 @@ def test_a_narrow_stream_has_a_coarser_unit() -> None:
     assert save == SaveShortcut("s", 6)
     assert isinstance(codes, Requantise)
     assert codes.threshold.tolist() == [[0, 4, 4, 4, 4, 29, 63]]  # least v with 32 v >= threshold
+
+
+def test_a_narrow_stream_ends_at_the_largest_value_that_its_bits_hold() -> None:
+    network = rewritten(residual(Clamp(0, 2047), SaveShortcut("s", 11)), Arithmetic(shortcut=6))
+    assert network.layers[0].post == (Clamp(0, 63), SaveShortcut("s", 6))  # 2047 / 32 is nearer to 64
 
 
 def test_thresholds_lose_their_low_bits_half_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ WORD = 8  # channels that a step adds in the shipped predictivenet
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    from pgsim.workload.arithmetic_names import FORMS, USUAL
+    from pgsim.workload.arithmetic_forms import FORMS, USUAL
 
     parts = "\n".join(f"  {form}: {words}" for form, words in FORMS.items())
-    parser.epilog = f"An option is made of parts, joined by +:\n{parts}\nUsual options: {', '.join(USUAL)}."
+    usual = textwrap.fill(f"Usual options: {', '.join(USUAL)}.", 100, break_on_hyphens=False)
+    parser.epilog = f"An option is made of parts, joined by +:\n{parts}\n{usual}"
     parser.add_argument("--checkpoint", metavar="CKPT", required=True, help="checkpoint or weights of pgsim train")
     parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz")
     parser.add_argument("--evaluate", metavar="M", type=int, help="measure on the first M test images (default: all)")
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.train.recipe import recipe_text
     from pgsim.train.weights import read_network
     from pgsim.workload.arithmetic import rewritten
-    from pgsim.workload.arithmetic_names import USUAL, describe, parse_arithmetic
+    from pgsim.workload.arithmetic_forms import USUAL
+    from pgsim.workload.arithmetic_names import describe, parse_arithmetic
 
     for name, value in (("--threads", args.threads), ("--word", args.word)):
         if value < 1:

@@ -86,18 +86,18 @@ sys.exit(main([{name!r}, "--help"]))
     [
         (
             [],
-            "a command must be given: run, info, validate, verify, hw, train, trace, paper, rtl, cosim "
+            "a command must be given: run, info, validate, verify, hw, train, trace, options, paper, rtl, cosim "
             "(see pgsim --help)",
         ),
         (
             ["rnu"],
-            "the command must be one of run, info, validate, verify, hw, train, trace, paper, rtl, cosim, not 'rnu'; "
-            "did you mean run? (see pgsim --help)",
+            "the command must be one of run, info, validate, verify, hw, train, trace, options, paper, rtl, cosim, "
+            "not 'rnu'; did you mean run? (see pgsim --help)",
         ),
         (
             ["x\ny"],
-            "the command must be one of run, info, validate, verify, hw, train, trace, paper, rtl, cosim, not 'x\\ny' "
-            "(see pgsim --help)",
+            "the command must be one of run, info, validate, verify, hw, train, trace, options, paper, rtl, cosim, "
+            "not 'x\\ny' (see pgsim --help)",
         ),
         (["--hw"], "unknown option --hw (see pgsim --help)"),
         (["--hw", "run"], "the command must come first, before --hw (see pgsim --help)"),

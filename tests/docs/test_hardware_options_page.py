@@ -13,7 +13,8 @@ import pytest
 
 from pgsim.arith import post
 from pgsim.arith.overflow import reachable
-from pgsim.workload.arithmetic_names import FORMS, USUAL, parse_arithmetic
+from pgsim.workload.arithmetic_forms import FORMS, USUAL
+from pgsim.workload.arithmetic_names import parse_arithmetic
 from pgsim.workload.layer import Clamp, FixedPoint, Requantise
 
 ROOT = Path(__file__).parents[2]

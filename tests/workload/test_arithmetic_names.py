@@ -8,7 +8,8 @@ from pgsim.arith.formats import GatePolicy, Overflow
 from pgsim.arith.overflow import Accumulator
 from pgsim.errors import InputError
 from pgsim.workload.arithmetic import Arithmetic, Rounding, Shortcut
-from pgsim.workload.arithmetic_names import USUAL, describe, parse_arithmetic
+from pgsim.workload.arithmetic_forms import USUAL
+from pgsim.workload.arithmetic_names import describe, parse_arithmetic
 
 NAMES = {
     "multiply-8": Arithmetic(block_bits=8, stream_bits=8),

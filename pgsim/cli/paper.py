@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pgsim.paper.runs import Runs
     from pgsim.paper.tables import Row
 
 TABLES, FIGURES = (1, 2, 3, 4, 5, 7), (3, 4, 5)
@@ -51,7 +52,7 @@ def _text(lines: Sequence[Row]) -> str:
 
     header = (
         "network", "method", "bits", "Sp\npaper", "Sp\nours", "B_avg\npaper", "B_avg\nours", "all convs,\nby MACs",
-        "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "gating", "epochs", "seed",
+        "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "gating", "epochs", "n", "seeds",
     )  # fmt: skip
     return aligned(header, [_cells(line) for line in lines], ("network", "method", "bits", "gating"))
 
@@ -68,18 +69,30 @@ def _cells(row: Row) -> tuple[str, ...]:
         method,
         bits,
         _number(claim.sparsity, 1),
-        _number(ours.sparsity if ours else None, 1),
+        _measured(ours.sparsity, ours.sparsity_spread, 1) if ours else "-",
         _number(claim.b_avg, 1),
         _number(row.b_avg, 2),
         _number(ours.b_avg.get("all_by_macs") if ours else None, 2),
         _number(claim.score, 1),
-        _number(ours.score if ours else None, digits),
+        _measured(ours.score, ours.score_spread, digits) if ours else "not run",
         "" if row.score_difference is None else f"{row.score_difference:+.{digits}f}{unit}",
         reached,
-        "" if ours is None else ours.gating + (", zeroed" if ours.policy == "zero" else ""),
-        "" if ours is None else str(ours.epochs),
-        "" if ours is None else str(ours.seed),
+        *(_recipe(ours) if ours else ("",) * 4),
     )
+
+
+def _recipe(ours: Runs) -> tuple[str, ...]:
+    first = ours.first
+    return (
+        first.gating + (", zeroed" if first.policy == "zero" else ""),
+        f"{'' if first.finished else '<'}{first.epochs}",
+        str(ours.count),
+        ",".join(map(str, ours.seeds)),
+    )
+
+
+def _measured(value: float | None, spread: float | None, digits: int) -> str:
+    return _number(value, digits) + ("" if spread is None else f"±{spread:.{digits}f}")
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -89,6 +102,7 @@ def _number(value: float | None, digits: int) -> str:
 def _legend(results: Sequence[object]) -> str:
     return (
         f"{len(results)} runs. Sp in percent, by outputs; B_avg of the gated convolutions by outputs, as the paper\n"
-        "counts, and over all convolutions but the stem by MACs. Within bounds: top-1 at most 0.5 points (perplexity\n"
-        "2 %) worse at a sparsity at most 6 points lower. A row without a run was not trained yet."
+        "counts, and over all convolutions but the stem by MACs. n runs of one recipe under several seeds: means, and\n"
+        "± the sample standard deviation. Epochs with < : weights of an earlier epoch, or of a run that was stopped.\n"
+        "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower."
     )

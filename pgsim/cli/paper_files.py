@@ -17,8 +17,8 @@ from pgsim.paper.tables import Row
 COLUMNS = (
     "network", "dataset", "method", "act_bits", "pred_bits", "threshold", "paper_sparsity_percent", "paper_b_avg_bits",
     "paper_score", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits", "b_avg_all_convolutions_by_macs_bits",
-    "score", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy", "epochs", "seed", "source",
-    "digest",
+    "score", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy", "epochs", "finished",
+    "runs", "seeds", "sparsity_deviation", "score_deviation", "sources", "digests",
 )  # fmt: skip
 DPI = 130
 
@@ -70,14 +70,20 @@ def _traces(places: Iterable[str]) -> Iterator[Path]:
 def _line(row: Row) -> list[object]:
     claim, ours = row.claim, row.ours
     act_bits, pred_bits = claim.bits or (None, None)
-    mine: list[object] = [None] * 13
+    mine: list[object] = [None] * (len(COLUMNS) - 9)
     if ours is not None:
+        first = ours.first
         mine = [
             ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score,
-            row.score_difference, row.sparsity_difference, row.reached, ours.gating, ours.policy, ours.epochs,
-            ours.seed, ours.source,
+            row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.epochs,
+            first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
+            _joined(one.source for one in ours.results), _joined(one.digest for one in ours.results),
         ]  # fmt: skip
     return [
         claim.network, claim.dataset, claim.method.value, act_bits, pred_bits, claim.threshold, claim.sparsity,
-        claim.b_avg, claim.score, *mine, ours.digest if ours else None,
+        claim.b_avg, claim.score, *mine,
     ]  # fmt: skip
+
+
+def _joined(values: Iterable[object]) -> str:
+    return ";".join(map(str, values))

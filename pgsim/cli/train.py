@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from pgsim.cli.trace_options import natural_number
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="DIR", required=True, help="folder with the CIFAR-10 and float weight npz files, or ptb.npz"
     )
     parser.add_argument("--out", metavar="DIR", default=".", help="where checkpoint and log go (default: here)")
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=natural_number,
+        help="train under this seed in place of the recipe's; the run and its files are named NAME_seedN",
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument(
@@ -77,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"pgsim train must have torch installed (pip install 'pgsim[train]'), not lack {error.name}"
         ) from None
-    from pgsim.train.language.recipe import LanguageRecipe, parse_any_recipe
+    from pgsim.train.language.recipe import LanguageRecipe, parse_any_recipe, with_seed
     from pgsim.train.recipe import find_recipe
 
     if args.threads < 1:
@@ -86,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--minutes must be more than 0, not {args.minutes:g}")
     deadline = time.monotonic() + 60 * args.minutes if args.minutes is not None else math.inf
     recipe = parse_any_recipe(*find_recipe(args.recipe))
+    if args.seed is not None:
+        recipe = with_seed(recipe, args.seed)
     out = Path(args.out)
     checkpoint = out / f"{recipe.name}.pt"
     if checkpoint.exists() and not args.resume:

@@ -17,6 +17,8 @@ from pgsim.io.trace import load_trace
 from pgsim.paper.claims import PTB, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
+LEFT_OUT = {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep"}
+"""What recipes of image networks mean where they leave a field out (`pgsim.train.recipe.Recipe`)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Result:
     """One trained network, measured on its test set.
 
     Sparsities in percent; `b_avg` by weighting, as in a trace's metadata (`gated_by_outputs`, `all_by_macs`, ...);
-    `score` top-1 in percent or perplexity. `source` names the file, `digest` its content (of a trace, the seal's).
+    `score` top-1 in percent or perplexity. `finished` is False for weights of an earlier epoch or of a stopped run,
+    `epochs` the recipe's all the same. `setting` is the recipe but for its name and seed, as JSON: runs that differ in
+    the seed alone have the same. `source` names the file, `digest` its content (of a trace, the seal's).
     """
 
     network: str
@@ -42,6 +46,8 @@ class Result:
     seed: int
     source: str
     digest: str
+    finished: bool = True
+    setting: str = ""
 
 
 def load_results(places: Iterable[str | os.PathLike[str]]) -> list[Result]:
@@ -126,7 +132,15 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result | None:
         seed=int(info["seed"]),
         source=source,
         digest=digest,
+        finished=bool(info.get("training", {}).get("finished", True)),
+        setting=_setting(recipe),
     )
+
+
+def _setting(recipe: Mapping[str, Any]) -> str:
+    """Return what decides a training apart from seed and data, with what older recipes leave out."""
+    fields = {**recipe} if "task" in recipe else {**LEFT_OUT, **recipe}
+    return json.dumps({key: value for key, value in fields.items() if key not in ("name", "seed")}, sort_keys=True)
 
 
 def _method(recipe: Mapping[str, Any]) -> Method:

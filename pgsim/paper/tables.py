@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgsim.paper.claims import CLAIMS, Claim, Method
+from pgsim.paper.runs import Runs, group_runs
 from pgsim.paper.stored import Result
 
 POINTS = 0.5  # top-1, points
@@ -15,17 +16,17 @@ SPARSITY_POINTS = 6.0
 
 @dataclass(frozen=True)
 class Row:
-    """A claim of the paper and one run of ours, or None where there is none."""
+    """A claim of the paper and our runs of one recipe, or None where there is none."""
 
     claim: Claim
-    ours: Result | None
+    ours: Runs | None
 
     @property
     def b_avg(self) -> float | None:
-        """B_avg of our run by outputs, over what the paper counts; SeerNet's pays for an updated output in full."""
+        """B_avg of our runs by outputs, over what the paper counts; SeerNet's pays for an updated output in full."""
         if self.ours is None:
             return None
-        act_bits, pred_bits = self.ours.bits
+        act_bits, pred_bits = self.ours.first.bits
         if self.claim.method is Method.SEERNET and self.ours.sparsity is not None:
             return pred_bits + (1 - self.ours.sparsity / 100) * act_bits
         return self.ours.b_avg.get("gated_by_outputs", float(act_bits) if act_bits == pred_bits else None)
@@ -64,19 +65,20 @@ class Row:
 
 
 def rows(results: Sequence[Result], table: int) -> list[Row]:
-    """Return a table's rows network by network, uniform ones last, one for each run of the claim.
+    """Return a table's rows network by network, uniform ones last, one for each recipe of the claim.
 
-    A run is one of the claim where network, data set, method and bits (and a fixed threshold) are the same.
-    Where the paper has two rows of the same bits (two sparsities), a run stands at the one whose sparsity is nearer.
+    Runs that differ in the seed alone stand together. A run is one of the claim where network, data set, method and
+    bits (and a fixed threshold) are the same. Where the paper has two rows of the same bits (two sparsities), runs
+    stand at the one whose sparsity is nearer to their mean.
     SeerNet's rows take runs of Precision Gating: the integers are the same, the cost is not.
     """
     claims = [claim for claim in CLAIMS if claim.table == table]
     order = {name: place for place, name in enumerate(dict.fromkeys(claim.network for claim in claims))}
     claims.sort(key=lambda claim: (order[claim.network], claim.method in (Method.UQ, Method.PACT)))
-    found = []
+    groups, found = group_runs(results), []
     for claim in claims:
-        same = [one for one in results if _matches(one, claim) and _nearest(one, claims) is claim]
-        found += [Row(claim, one) for one in same] or [Row(claim, None)]
+        same = [runs for runs in groups if _matches(runs.first, claim) and _nearest(runs, claims) is claim]
+        found += [Row(claim, runs) for runs in same] or [Row(claim, None)]
     return found
 
 
@@ -88,8 +90,8 @@ def _matches(ours: Result, claim: Claim) -> bool:
     )  # fmt: skip
 
 
-def _nearest(ours: Result, claims: Sequence[Claim]) -> Claim:
+def _nearest(ours: Runs, claims: Sequence[Claim]) -> Claim:
     return min(
-        (claim for claim in claims if _matches(ours, claim)),
+        (claim for claim in claims if _matches(ours.first, claim)),
         key=lambda claim: abs((ours.sparsity or 0.0) - (claim.sparsity or 0.0)),
     )

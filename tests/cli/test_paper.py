@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgsim.cli.main import main
+from pgsim.paper.stored import write_result
 
 TRACES = str(Path(__file__).parents[2] / "traces")
 
@@ -23,14 +24,38 @@ def test_tables_stand_beside_the_paper_and_fit_a_wide_terminal(capsys: pytest.Ca
     assert max(map(len, out.splitlines())) <= 140
 
 
+def test_three_seeds_of_a_recipe_in_one_folder_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    for seed, score in ((1, 84.0), (2, 85.0), (10, 83.0)):
+        text = f"name: x_seed{seed}\nact_bits: 2\npred_bits: 2\ngating: none\nclip: max\nseed: {seed}\n"
+        write_result(
+            tmp_path / f"x_seed{seed}.json",
+            {
+                "model": "resnet20",
+                "dataset": "CIFAR-10 test",
+                "recipe": text,
+                "top1": score,
+                "epochs": 14,
+                "seed": seed,
+            },
+        )
+    assert main(["paper", str(tmp_path), "--table", "1", "-o", str(tmp_path / "out")]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "±" in line and "resnet20" in line)
+    assert line.split()[-9:] == ["-", "84.0", "84.00±1.00", "+0.00", "yes", "none", "14", "3", "1,2,10"]
+    with open(tmp_path / "out" / "table_1.csv", newline="") as stream:
+        (row,) = (row for row in csv.DictReader(stream) if row["score"])
+    assert (row["score"], row["score_deviation"], row["runs"], row["seeds"]) == ("84.0", "1.0", "3", "1;2;10")
+    assert row["sources"] == ";".join(str(tmp_path / f"x_seed{seed}.json") for seed in (1, 2, 10))
+
+
 def test_files_hold_the_tables_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     trace = str(Path(TRACES) / "resnet20_4-3_release.npz")
     assert main(["paper", trace, "-o", str(tmp_path / "out")]) == 0
     assert "wrote 6 tables and 8 figures to" in capsys.readouterr().out
     with open(tmp_path / "out" / "table_1.csv", newline="") as stream:
-        (row,) = (row for row in csv.DictReader(stream) if row["source"])
-    assert (row["paper_score"], row["score"], row["within_bounds"], row["source"]) == ("91.7", "91.6", "True", trace)
+        (row,) = (row for row in csv.DictReader(stream) if row["sources"])
+    assert (row["paper_score"], row["score"], row["within_bounds"], row["sources"]) == ("91.7", "91.6", "True", trace)
     for name in ("figure_3", "figure_4_resnet20", "figure_5_resnet20_4-3_release"):
         assert (tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pgsim.errors import InputError
 from pgsim.paper.claims import CIFAR, PTB, Method
-from pgsim.paper.stored import Result, load_results, write_result
+from pgsim.paper.stored import LEFT_OUT, Result, load_results, write_result
 from pgsim.paper.tables import rows
 
 ROOT = Path(__file__).parents[2]
@@ -21,19 +22,19 @@ RUN = Result(
 )  # fmt: skip
 
 
-def of(results: list[Result], table: int) -> list[tuple[str, float | None, Result | None]]:
-    """Method, the paper's sparsity and our run of each row of ResNet-20 (or the LSTM)."""
+def of(results: list[Result], table: int) -> list[tuple[str, float | None, tuple[Result, ...]]]:
+    """Method, the paper's sparsity and our runs of each row of ResNet-20 (or the LSTM)."""
     found = rows(results, table)
     return [
-        (row.claim.method.value, row.claim.sparsity, row.ours)
+        (row.claim.method.value, row.claim.sparsity, row.ours.results if row.ours else ())
         for row in found
         if row.claim.network in ("resnet20", "lstm300")
     ]
 
 
 def test_a_run_stands_at_its_own_row_and_nowhere_else() -> None:
-    assert [row for row in of([RUN], 1) if row[2]] == [("PG", 90.1, RUN)]
-    assert [row for row in of([RUN], 4) if row[2]] == [("PG", 90.1, RUN)]
+    assert [row for row in of([RUN], 1) if row[2]] == [("PG", 90.1, (RUN,))]
+    assert [row for row in of([RUN], 4) if row[2]] == [("PG", 90.1, (RUN,))]
     assert [row for table in (2, 3, 5, 7) for row in of([RUN], table) if row[2]] == []
     for other in (
         replace(RUN, network="resnet32"),
@@ -43,9 +44,46 @@ def test_a_run_stands_at_its_own_row_and_nowhere_else() -> None:
         assert [row for row in of([other], 1) if row[2]] == []
 
 
-def test_several_runs_of_a_row_stand_below_each_other() -> None:
-    again = replace(RUN, seed=2)
-    assert [row[2] for row in of([RUN, again], 1) if row[2]] == [RUN, again]
+@pytest.mark.parametrize(
+    "change",
+    [{"setting": "other"}, {"gating": "all"}, {"policy": "zero"}, {"epochs": 5}, {"finished": False}],
+    ids=lambda change: next(iter(change)),
+)
+def test_runs_of_several_recipes_stand_below_each_other(change: dict[str, Any]) -> None:
+    other = replace(RUN, **change)
+    assert [row[2] for row in of([RUN, other], 1) if row[2]] == [(RUN,), (other,)]
+
+
+def test_runs_of_several_seeds_stand_in_one_row_with_mean_and_sample_deviation() -> None:
+    third = replace(RUN, seed=3, score=92.0, sparsity=92.0, mac_sparsity=93.0, b_avg={"gated_by_outputs": 2.08})
+    second = replace(RUN, seed=2, score=90.0, sparsity=88.0, mac_sparsity=89.0, b_avg={"gated_by_outputs": 2.12})
+    (row,) = (row for row in rows([third, RUN, second], 1) if row.ours)
+    assert row.ours is not None
+    assert (row.ours.count, row.ours.seeds) == (3, (1, 2, 3))
+    assert (row.ours.score, row.ours.score_spread) == (pytest.approx(91.0), pytest.approx(1.0))
+    assert (row.ours.sparsity, row.ours.sparsity_spread) == (pytest.approx(90.0), pytest.approx(2.0))
+    assert row.ours.mac_sparsity == pytest.approx(91.0)
+    assert row.ours.b_avg == {"gated_by_outputs": pytest.approx(2.1)}  # by MACs one of them does not tell
+    assert row.score_difference == pytest.approx(91.0 - 91.2)
+
+
+def test_one_run_has_no_spread_and_none_that_is_not_gated_a_sparsity() -> None:
+    (row,) = (row for row in rows([RUN], 1) if row.ours)
+    assert row.ours is not None
+    assert row.ours.score_spread is row.ours.sparsity_spread is None
+    dense = [
+        replace(RUN, method=Method.UQ, bits=(4, 4), sparsity=None, mac_sparsity=None, b_avg={}, seed=n) for n in (1, 2)
+    ]
+    (row,) = (row for row in rows(dense, 1) if row.ours)
+    assert row.ours is not None
+    assert row.ours.sparsity is row.ours.mac_sparsity is row.ours.sparsity_spread is None
+    assert row.ours.score_spread == 0
+
+
+def test_all_seeds_of_a_recipe_stand_at_the_row_that_is_nearest_to_their_mean() -> None:
+    lstm = replace(RUN, network="lstm300", dataset=PTB, bits=(4, 2), score=109.0)
+    runs = [replace(lstm, seed=1, sparsity=50.0), replace(lstm, seed=2, sparsity=55.0)]
+    assert [(row[1], len(row[2])) for row in of(runs, 5) if row[2]] == [(54.9, 2)]
 
 
 def test_of_two_rows_of_the_same_bits_the_nearer_sparsity_is_taken() -> None:
@@ -119,6 +157,25 @@ def test_the_recipe_tells_the_method(tmp_path: Path, recipe: str, method: Method
     write_result(tmp_path / "r.json", {**INFO, "recipe": recipe})
     (one,) = load_results([tmp_path / "r.json"])
     assert one.method is method
+
+
+def test_recipes_that_differ_in_name_and_seed_alone_are_the_same_setting(tmp_path: Path) -> None:
+    texts = {
+        "a": "name: a\nseed: 1\n" + RECIPE,
+        "b": "name: b\nseed: 2\n" + RECIPE + "network: resnet20\nclip: pact\nthresholds: learned\npolicy: keep\n",
+        "c": "name: c\nseed: 3\n" + RECIPE + "sigma: 0.1\n",
+    }
+    for name, text in texts.items():
+        write_result(tmp_path / f"{name}.json", {**INFO, "recipe": text, "training": {"finished": name != "a"}})
+    a, b, c = load_results([tmp_path])
+    assert a.setting == b.setting != c.setting
+    assert [one.finished for one in (a, b, c)] == [False, True, True]
+
+
+def test_what_older_recipes_leave_out_is_what_a_recipe_takes_for_it() -> None:
+    recipe = pytest.importorskip("pgsim.train.recipe")
+    defaults = {field.name: field.default for field in fields(recipe.Recipe) if field.default is not MISSING}
+    assert defaults == LEFT_OUT
 
 
 def test_a_network_measured_on_a_part_of_the_set_is_no_result(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pgsim.train.language.recipe import (  # noqa: E402
     language_recipe_text,
     parse_any_recipe,
     parse_language_recipe,
+    with_seed,
 )
 from pgsim.train.recipe import Recipe  # noqa: E402
 from tests.train.synthetic import RECIPE as IMAGE_RECIPE  # noqa: E402
@@ -21,6 +22,10 @@ from tests.train.tiny_corpus import FLOAT, RECIPE, recipe  # noqa: E402
 def test_a_recipe_survives_being_written_and_read() -> None:
     for first in (recipe(), recipe(**FLOAT), recipe(cell="dense", pred_bits=4)):
         assert parse_language_recipe(language_recipe_text(first), "again") == first
+
+
+def test_another_seed_changes_seed_and_name_alone() -> None:
+    assert with_seed(recipe(), 12) == recipe(seed=12, name=f"{recipe().name}_seed12")
 
 
 def test_the_file_says_which_kind_of_recipe_it_is() -> None:

@@ -183,6 +183,7 @@ def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
         "data": str(folder),
         "out": str(out),
         "resume": False,
+        "seed": None,
         "threads": 1,
         "device": "cpu",
     }
@@ -312,6 +313,17 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(
     assert command.run(arguments(folder, tmp_path, resume=True)) == 0
     assert (tmp_path / "tiny.weights.npz").exists()
     assert capsys.readouterr().out == ""
+
+
+def test_runs_of_several_seeds_lie_in_one_folder(folder: Path, tmp_path: Path) -> None:
+    for seed in (5, 6):
+        assert command.run(arguments(folder, tmp_path, seed=seed, minutes=1e-9)) == 0
+        kept = load_checkpoint(tmp_path / f"tiny_seed{seed}.pt").recipe
+        assert kept == recipe(name=f"tiny_seed{seed}", seed=seed)
+        assert command.run(arguments(folder, tmp_path, seed=seed, resume=True)) == 0
+    first, second = (read_network(tmp_path / f"tiny_seed{seed}.weights.npz")[0].state_dict() for seed in (5, 6))
+    assert not torch.equal(first["stem.weight"], second["stem.weight"])
+    assert not (tmp_path / "tiny.pt").exists()
 
 
 def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -99,6 +99,11 @@ def parse_any_recipe(text: str, where: str) -> Recipe | LanguageRecipe:
     return parse_language_recipe(text, where)
 
 
+def with_seed(recipe: Recipe | LanguageRecipe, seed: int) -> Recipe | LanguageRecipe:
+    """Return the recipe under another seed, named NAME_seedN, so that runs of several seeds fit one folder."""
+    return dataclasses.replace(recipe, seed=seed, name=f"{recipe.name}_seed{seed}")
+
+
 def language_recipe_text(recipe: LanguageRecipe) -> str:
     """Return the recipe as YAML that `parse_language_recipe` reads back to an equal record."""
     return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False)

@@ -87,7 +87,13 @@ def run(args: argparse.Namespace) -> int:
     frozen = freeze(net)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("test set", total=count)
-        report = measure(net, frozen, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
+        report = measure(
+            net,
+            frozen,
+            test.take(slice(0, count)),
+            lambda done: bar.update(task, completed=done),
+            anew=recipe.policy == "seernet",
+        )
     info = {
         "model": recipe.network,
         "dataset": f"CIFAR-10 test ({TEST_FILE})",

@@ -112,9 +112,10 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result | None:
     sparsity = info.get("sparsity_percent")
     b_avg = dict(info.get("b_avg_bits", {}))
     if not b_avg:
+        more = act_bits - (0 if recipe.get("policy") == "seernet" else pred_bits)
         for weighting, share in (("outputs", sparsity), ("macs", info.get("mac_sparsity_percent"))):
             if share is not None:
-                b_avg[f"gated_by_{weighting}"] = pred_bits + (1 - share / 100) * (act_bits - pred_bits)
+                b_avg[f"gated_by_{weighting}"] = pred_bits + (1 - share / 100) * more
     fixed = recipe.get("thresholds") == "fixed"
     return Result(
         network=str(info["model"]),
@@ -146,6 +147,8 @@ def _setting(recipe: Mapping[str, Any]) -> str:
 def _method(recipe: Mapping[str, Any]) -> Method:
     if recipe["act_bits"] == recipe["pred_bits"]:
         return Method.PACT if recipe.get("clip", "pact") == "pact" else Method.UQ
+    if recipe.get("policy") == "seernet":
+        return Method.SEERNET
     if recipe.get("thresholds") == "fixed":
         return Method.FIX_THRESHOLD
     return Method.PG if recipe.get("sparse_bp", True) else Method.PG_DENSE_BP

@@ -23,12 +23,10 @@ class Row:
 
     @property
     def b_avg(self) -> float | None:
-        """B_avg of our runs by outputs, over what the paper counts; SeerNet's pays for an updated output in full."""
+        """B_avg of our runs by outputs, over what the paper counts; None where a run does not tell."""
         if self.ours is None:
             return None
         act_bits, pred_bits = self.ours.first.bits
-        if self.claim.method is Method.SEERNET and self.ours.sparsity is not None:
-            return pred_bits + (1 - self.ours.sparsity / 100) * act_bits
         return self.ours.b_avg.get("gated_by_outputs", float(act_bits) if act_bits == pred_bits else None)
 
     @property
@@ -70,7 +68,6 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
     Runs that differ in the seed alone stand together. A run is one of the claim where network, data set, method and
     bits (and a fixed threshold) are the same. Where the paper has two rows of the same bits (two sparsities), runs
     stand at the one whose sparsity is nearer to their mean.
-    SeerNet's rows take runs of Precision Gating: the integers are the same, the cost is not.
     """
     claims = [claim for claim in CLAIMS if claim.table == table]
     order = {name: place for place, name in enumerate(dict.fromkeys(claim.network for claim in claims))}
@@ -83,9 +80,8 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
 
 
 def _matches(ours: Result, claim: Claim) -> bool:
-    method = Method.PG if claim.method is Method.SEERNET else claim.method
     return (
-        (ours.network, ours.dataset, ours.method, ours.bits) == (claim.network, claim.dataset, method, claim.bits)
+        (ours.network, ours.dataset, ours.method, ours.bits) == (claim.network, claim.dataset, claim.method, claim.bits)
         and (claim.threshold is None or claim.threshold == ours.threshold)
     )  # fmt: skip
 

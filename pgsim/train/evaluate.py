@@ -48,6 +48,7 @@ class Report:
             fake-quantised one (running batch-norm statistics, residual stream in float).
         float_right: labels that the float32 fake-quantised network gets right.
         logits_equal: images whose every logit the exported layers give as torch's integer network does.
+        anew: an update computes all B bits anew (SeerNet), not the B - B_hb that are left.
     """
 
     images: int
@@ -59,6 +60,7 @@ class Report:
     differing: tuple[int, ...]
     float_right: int
     logits_equal: int
+    anew: bool = False
 
     @property
     def top1(self) -> float:
@@ -76,9 +78,16 @@ class Report:
         return sparsity_of(self.layers, by_macs=True)
 
     def b_avg(self, *, gated_only: bool, by_macs: bool) -> float:
-        """Return B_avg = B_hb + (1 - Sp) (B - B_hb) (equation 8) of the gated convolutions, or of all but the stem."""
-        layers = self.layers if gated_only else (*self.layers, *self.dense)
-        return self.pred_bits + (1.0 - sparsity_of(layers, by_macs)) * (self.act_bits - self.pred_bits)
+        """Return B_avg of the gated convolutions, or of all but the stem, of which those without a gate have B bits.
+
+        A gated one has B_hb + (1 - Sp) (B - B_hb) (equation 8), or B_hb + (1 - Sp) B where an update begins `anew`.
+        """
+        more = self.act_bits if self.anew else self.act_bits - self.pred_bits
+        bits = [(x, x.outputs * self.pred_bits + x.updated * more) for x in self.layers]
+        if not gated_only or not bits:
+            bits += [(x, x.outputs * self.act_bits) for x in self.dense]
+        weighted = [(x.macs_per_output if by_macs else 1, x.outputs, count) for x, count in bits]
+        return sum(w * count for w, _, count in weighted) / sum(w * outputs for w, outputs, _ in weighted)
 
     def as_info(self, whole_set: bool) -> dict[str, object]:
         """Return the report as plain values for a trace's metadata; accuracies and sparsities in percent.
@@ -122,10 +131,17 @@ def labels_of(logits: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def measure(net: PGResNet, frozen: FrozenNet, images: Images, report: Callable[[int], None] = lambda _: None) -> Report:
+def measure(
+    net: PGResNet,
+    frozen: FrozenNet,
+    images: Images,
+    report: Callable[[int], None] = lambda _: None,
+    *,
+    anew: bool = False,
+) -> Report:
     """Run every image through torch's integer network, the exported layers and the float32 fake-quantised network.
 
-    `report` takes the number of images done.
+    `report` takes the number of images done. `anew`: an update counts all B bits (SeerNet).
     """
     layers_exported = integer_layers(frozen)
     logits_equal = 0
@@ -159,6 +175,7 @@ def measure(net: PGResNet, frozen: FrozenNet, images: Images, report: Callable[[
         differing=tuple(np.flatnonzero(integer_labels != float_labels).tolist()),
         float_right=int((float_labels == images.labels).sum()),
         logits_equal=logits_equal,
+        anew=anew,
     )
 
 

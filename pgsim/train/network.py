@@ -302,7 +302,7 @@ def build_network(recipe: Recipe) -> PGResNet:
         recipe.pred_bits,
         recipe.gating,
         recipe.sparse_bp,
-        keep=recipe.policy == "keep",
+        keep=recipe.policy != "zero",
         learned_clip=recipe.clip == "pact",
         network=recipe.network,
     )

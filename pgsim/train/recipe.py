@@ -45,7 +45,8 @@ class Recipe:
         network: resnet20, resnet32, resnet56 or shiftnet20.
         clip: "pact", a learned bound (PACT), or "max", the running maximum of what is quantised (uniform quantisation).
         thresholds: "learned", or "fixed" at `delta_target`, a number (Fix-Threshold).
-        policy: what becomes of an output that is not updated: "keep" its prediction, or "zero".
+        policy: what becomes of an output that is not updated: "keep" its prediction, or "zero". "seernet" has the
+            values of "keep", but an update counts all B bits, computed anew (SeerNet), not the B - B_hb that are left.
     """
 
     name: str
@@ -101,7 +102,7 @@ _WORDS = {
     "start_scope": ("network", "layer", "channel"),
     "clip": ("pact", "max"),
     "thresholds": ("learned", "fixed"),
-    "policy": ("keep", "zero"),
+    "policy": ("keep", "zero", "seernet"),
 }
 _POSITIVE = ("epochs", "batch_size", "learning_rate", "temperature")
 _NOT_NEGATIVE = ("hold_epochs", "views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")

@@ -92,12 +92,22 @@ def test_of_two_rows_of_the_same_bits_the_nearer_sparsity_is_taken() -> None:
     assert [row[:2] for row in of([replace(lstm, sparsity=53.0)], 5) if row[2]] == [("PG", 54.9)]
 
 
-def test_a_fixed_threshold_goes_to_its_row_of_table_3_and_seernet_takes_gated_runs() -> None:
+def test_a_fixed_threshold_goes_to_its_row_of_table_3_and_seernet_to_table_2() -> None:
     fixed = replace(RUN, method=Method.FIX_THRESHOLD, threshold=-1.0)
     assert [row[:2] for row in of([fixed], 3) if row[2]] == [("Fix-Threshold", 35.2)]
-    (row,) = (row for row in rows([replace(RUN, bits=(6, 4), sparsity=50.0)], 2) if row.ours)
-    assert row.claim.method is Method.SEERNET
-    assert row.b_avg == pytest.approx(4 + 0.5 * 6)
+    seernet = replace(RUN, method=Method.SEERNET, bits=(6, 4), policy="seernet")
+    assert [row for row in of([seernet], 2) if row[2]] == [("SeerNet", 51.1, (seernet,))]
+    assert [row for row in of([replace(RUN, bits=(6, 4))], 2) if row[2]] == []
+    assert [row for table in (1, 3, 4) for row in of([seernet], table) if row[2]] == []
+
+
+def test_seernet_pays_for_an_updated_output_in_full_and_precision_gating_for_the_rest(tmp_path: Path) -> None:
+    recipe = RECIPE.replace("act_bits: 3", "act_bits: 6").replace("pred_bits: 2", "pred_bits: 4")
+    for name, policy, bits in (("a", "seernet", 4 + 0.25 * 6), ("b", "keep", 4 + 0.25 * 2)):
+        path = tmp_path / f"{name}.json"
+        write_result(path, {**INFO, "recipe": f"{recipe}policy: {policy}\n", "sparsity_percent": 75.0})
+        (one,) = load_results([path])
+        assert one.b_avg["gated_by_outputs"] == pytest.approx(bits)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +160,7 @@ def test_a_written_result_is_read_back(tmp_path: Path) -> None:
         ("act_bits: 4\npred_bits: 4\ngating: none\n", Method.PACT),
         (RECIPE + "thresholds: fixed\ndelta_target: 1\n", Method.FIX_THRESHOLD),
         (RECIPE.replace("true", "false"), Method.PG_DENSE_BP),
+        (RECIPE + "policy: seernet\n", Method.SEERNET),
         (RECIPE, Method.PG),
     ],
 )

@@ -22,7 +22,7 @@ from pgsim.errors import InputError  # noqa: E402
 from pgsim.train import loop  # noqa: E402
 from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
 from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
-from pgsim.train.network import Pact  # noqa: E402
+from pgsim.train.network import Pact, build_network  # noqa: E402
 from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
 from pgsim.train.weights import read_network, save_weights  # noqa: E402
 from tests.train.synthetic import recipe, write_folder  # noqa: E402
@@ -232,6 +232,18 @@ def test_fixed_thresholds_stay_and_maximum_clips_follow_their_input(folder: Path
     now = [float(pact.alpha) for _, pact in run.net.pacts()]
     assert all(first != second for first, second in zip(start, now, strict=True))
     assert all(pact.alpha.grad is None for _, pact in run.net.pacts())
+
+
+def test_outputs_that_are_not_updated_become_zero_under_that_policy_alone(folder: Path) -> None:
+    nets = {policy: build_network(recipe(policy=policy)).eval() for policy in ("keep", "zero", "seernet")}
+    assert {policy: net.keep for policy, net in nets.items()} == {"keep": True, "zero": False, "seernet": True}
+    for net in nets.values():
+        for _, conv in net.gated_convs():
+            cast(torch.Tensor, conv.delta).data.fill_(1.0)
+    codes = as_tensor(image_codes(read_train(folder).pixels[:4]))
+    keep, zero, seernet = (net(codes) for net in nets.values())
+    assert torch.equal(keep, seernet)
+    assert not torch.equal(keep, zero)
 
 
 def test_a_running_maximum_moves_a_tenth_of_the_way() -> None:

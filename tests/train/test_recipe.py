@@ -46,7 +46,7 @@ def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
         ({"gating": "none"}, "pred_bits must be act_bits where gating is 'none', not 2"),
         ({"network": "resnet18"}, "network must be 'resnet20', 'resnet32', 'resnet56' or 'shiftnet20', not 'resnet18'"),
         ({"clip": "mean"}, "clip must be 'pact' or 'max', not 'mean'"),
-        ({"policy": "drop"}, "policy must be 'keep' or 'zero', not 'drop'"),
+        ({"policy": "drop"}, "policy must be 'keep', 'zero' or 'seernet', not 'drop'"),
         ({"thresholds": "fixed"}, "delta_target must be a number where thresholds are 'fixed', not 'start'"),
         ({"epochs": 0}, "epochs must be more than 0, not 0"),
         ({"learning_rate": "1e-3"}, "learning_rate must be of type float, not '1e-3'"),

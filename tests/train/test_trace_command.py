@@ -12,9 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from pgsim.arith.formats import GatePolicy  # noqa: E402
 from pgsim.cli import trace as command  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.io.trace import load_trace  # noqa: E402
+from pgsim.paper.claims import Method  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train import loop  # noqa: E402
 from pgsim.train.checkpoint import save_checkpoint  # noqa: E402
@@ -133,6 +135,35 @@ def test_sparsity_by_macs_weights_each_layer_by_its_reduction() -> None:
     assert report.b_avg(gated_only=True, by_macs=True) == pytest.approx(3 + 2 * 1350 / 9900)
     assert report.b_avg(gated_only=False, by_macs=False) == pytest.approx((60 * 5 + 140 * 3 + 200 * 5) / 400)
     assert report.b_avg(gated_only=False, by_macs=True) == pytest.approx(3 + 2 * (1350 + 6000) / (9900 + 6000))
+
+
+def test_bits_of_updates_that_begin_anew() -> None:
+    layers = (LayerSparsity("a", 100, 50, 9), LayerSparsity("b", 100, 10, 90))
+    report = Report(10, 7, 6, 4, layers, (LayerSparsity("c", 200, 200, 30),), (), 6, 10, anew=True)
+    assert report.b_avg(gated_only=True, by_macs=False) == pytest.approx(4 + 6 * 60 / 200)
+    assert report.b_avg(gated_only=True, by_macs=True) == pytest.approx(4 + 6 * 1350 / 9900)
+    assert report.b_avg(gated_only=False, by_macs=False) == pytest.approx(((4 + 6 * 60 / 200) * 200 + 6 * 200) / 400)
+
+
+def test_seernet_has_the_integers_of_keep_and_other_bits(folder: Path, tmp_path: Path) -> None:
+    net, _, _ = read_network(folder / "tiny.pt")
+    infos, traces = [], []
+    for policy in ("keep", "seernet"):
+        weights, out = tmp_path / f"{policy}.npz", tmp_path / f"{policy}_trace.npz"
+        save_weights(weights, net, recipe(policy=policy), {"step": 7, "finished": True})
+        assert command.run(arguments(folder, out, checkpoint=str(weights))) == 0
+        traces.append(load_trace(out))
+        infos.append(traces[-1].info)
+        np.testing.assert_array_equal(traces[0].tensors(1).output, traces[-1].tensors(1).output)
+        assert traces[-1].layers[1].gate is not None
+        assert traces[-1].layers[1].gate.policy is GatePolicy.KEEP
+    assert infos[0]["sparsity_percent"] == infos[1]["sparsity_percent"]
+    assert infos[0]["predictions"] == infos[1]["predictions"]
+    updated = 1 - infos[0]["sparsity_percent"] / 100
+    assert infos[0]["b_avg_bits"]["gated_by_outputs"] == pytest.approx(2 + updated, abs=1e-4)
+    assert infos[1]["b_avg_bits"]["gated_by_outputs"] == pytest.approx(2 + 3 * updated, abs=1e-4)
+    (one,) = load_results([tmp_path / "seernet_trace.npz"])
+    assert (one.method, one.policy) == (Method.SEERNET, "seernet")
 
 
 def test_without_a_gate_nothing_is_said_of_sparsity() -> None:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from pgsim.cli.trace_options import natural_number
+from pgsim.cli.train_list import ListRecipes
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of one that pgsim ships")
+    parser.add_argument(
+        "--list", action=ListRecipes, nargs=0, help="print the shipped recipes, one line each, and exit"
+    )
     parser.add_argument(
         "--data", metavar="DIR", required=True, help="folder with the CIFAR-10 and float weight npz files, or ptb.npz"
     )

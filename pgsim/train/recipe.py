@@ -1,8 +1,13 @@
-"""A training recipe: a YAML file becomes one frozen record, and all doubt about it ends here."""
+"""A training recipe: a YAML file becomes one frozen record, and all doubt about it ends here.
+
+A file may say `base: NAME`, one of the recipes that pgsim ships, and give `name` and the fields that differ; the base
+has none itself. The record, and what a checkpoint keeps, is the recipe in full.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
 from dataclasses import dataclass
 from importlib import resources
@@ -113,7 +118,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
     """Turn YAML text into a Recipe.
 
     Args:
-        text: a YAML mapping with exactly the fields of `Recipe`; those with a default may be left out.
+        text: a YAML mapping with exactly the fields of `Recipe`; those with a default, or from a base, may be left out.
         where: named in error messages.
 
     Raises:
@@ -125,7 +130,24 @@ def parse_recipe(text: str, where: str) -> Recipe:
 
 
 def read_fields(text: str, where: str) -> dict[str, object]:
-    """Read the YAML text of any recipe as a mapping whose keys stand once; raises InputError for anything else."""
+    """Read the YAML text of any recipe as a mapping whose keys stand once, a base's fields among them.
+
+    Raises InputError for anything else, and for a base that is not shipped or has a base itself.
+    """
+    own = _read_mapping(text, where)
+    if "base" not in own:
+        return own
+    base = own.pop("base")
+    if base not in shipped_recipes():
+        raise InputError(f"{where}: base must be a recipe that pgsim ships (pgsim train --list), not {base!r}")
+    fields = _read_mapping(*find_shipped(str(base)))
+    if "base" in fields:
+        raise InputError(f"{where}: base must be a recipe without a base, not {base} (base: {fields['base']})")
+    del fields["name"]
+    return {**fields, **own}
+
+
+def _read_mapping(text: str, where: str) -> dict[str, object]:
     try:
         loaded = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
@@ -201,10 +223,16 @@ def find_recipe(name: str) -> tuple[str, str]:
     path = Path(name)
     if path.is_file():
         return path.read_text(encoding="utf-8"), str(path)
-    shipped = resources.files("pgsim.train") / "recipes" / f"{name}.yaml"
-    if path.name == name and shipped.is_file():
-        return shipped.read_text(encoding="utf-8"), f"{name}.yaml"
-    raise InputError(f"recipe must be a file or one of {', '.join(shipped_recipes())}, not {name!r}")
+    if name in shipped_recipes():
+        return find_shipped(name)
+    close = difflib.get_close_matches(name, shipped_recipes(), 3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise InputError(f"recipe must be a file or one that pgsim ships (pgsim train --list), not {name!r}{hint}")
+
+
+def find_shipped(name: str) -> tuple[str, str]:
+    """Return text and file name of a recipe that pgsim ships."""
+    return (resources.files("pgsim.train") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml"
 
 
 def shipped_recipes() -> list[str]:

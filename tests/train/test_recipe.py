@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
-from pgsim.train.language.recipe import parse_any_recipe  # noqa: E402
+from pgsim.paper.claims import TABLES  # noqa: E402
+from pgsim.paper.stored import load_results, write_result  # noqa: E402
+from pgsim.paper.tables import rows  # noqa: E402
+from pgsim.train.language.model import build_model  # noqa: E402
+from pgsim.train.language.recipe import LanguageRecipe, parse_any_recipe  # noqa: E402
+from pgsim.train.network import build_network  # noqa: E402
 from pgsim.train.recipe import find_recipe, parse_recipe, recipe_text, shipped_recipes  # noqa: E402
 from tests.train.synthetic import RECIPE, recipe  # noqa: E402
 
@@ -17,6 +24,98 @@ from tests.train.synthetic import RECIPE, recipe  # noqa: E402
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_are_valid_and_carry_their_file_name(name: str) -> None:
     assert parse_any_recipe(*find_recipe(name)).name == name
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_network_of_a_shipped_recipe_can_be_built(name: str) -> None:
+    found = parse_any_recipe(*find_recipe(name))
+    if isinstance(found, LanguageRecipe):
+        assert build_model(found, 20).cell.hidden_size == found.hidden_units
+        return
+    net = build_network(found)
+    assert len(net.blocks) == {"resnet20": 9, "resnet32": 15, "resnet56": 27}[found.network]
+    assert len(net.gated_convs()) == {"none": 0, "release": 1, "all": 2}[found.gating] * len(net.blocks)
+
+
+BASE = "resnet20_3-2_release"
+BASED = [name for name in shipped_recipes() if "base:" in find_recipe(name)[0]]
+
+
+@pytest.mark.parametrize("name", BASED)
+def test_baselines_have_the_budget_of_what_they_are_compared_with(name: str) -> None:
+    found, base = parse_recipe(*find_recipe(name)), parse_recipe(*find_recipe(BASE))
+    for field in (
+        "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_steps", "sigma", "hold_epochs",
+        "start_scope", "teacher", "distill_weight", "temperature", "views", "ema_decay", "holdout", "seed",
+    ):  # fmt: skip
+        assert getattr(found, field) == getattr(base, field), field
+    assert found.float_weights == f"{found.network}_cifar10.npz"
+
+
+def test_the_tables_rows_of_resnets_have_a_recipe_each(tmp_path: Path) -> None:
+    """A run of every recipe, with the sparsity that it holds, would leave no row empty but the float networks' and
+    Table 7's fixed thresholds, whose values the paper does not give."""
+    for name in shipped_recipes():
+        found = parse_any_recipe(*find_recipe(name))
+        if isinstance(found, LanguageRecipe):
+            continue
+        info = {"recipe": recipe_text(found), "model": found.network, "dataset": "CIFAR-10 test", "top1": 90.0}
+        gating = {"sparsity_percent": 100 * found.hold_sparsity, "mac_sparsity_percent": 100 * found.hold_sparsity}
+        info |= {"epochs": found.epochs, "seed": found.seed, **(gating if found.gating != "none" else {})}
+        write_result(tmp_path / f"{name}.json", info)
+    results = load_results([tmp_path])
+    assert len(BASED) == 44
+    empty = [
+        (row.claim.table, row.claim.method.value)
+        for table in TABLES
+        for row in rows(results, table)
+        if row.ours is None and row.claim.network.startswith("resnet")
+    ]
+    assert sorted(set(empty)) == [(1, "float"), (7, "Fix-Threshold"), (7, "float")]
+
+
+def test_a_base_gives_what_the_file_does_not() -> None:
+    base = parse_recipe(*find_recipe(BASE))
+    mine = parse_recipe(f"base: {BASE}\nname: mine\nact_bits: 4\npred_bits: 3\nseed: 7\n", "here")
+    assert mine == dataclasses.replace(base, name="mine", act_bits=4, pred_bits=3, seed=7)
+    assert "base" not in recipe_text(mine)
+    model = parse_any_recipe("base: ptb_lstm_4-2\nname: short\nepochs: 1\n", "here")
+    assert isinstance(model, LanguageRecipe)
+    assert (model.name, model.epochs, model.hidden_units) == ("short", 1, 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: nonsense\nname: x", r"base must be a recipe that pgsim ships \(pgsim train --list\), not 'nonsense'"),
+        ("base: [a]\nname: x", r"base must be a recipe that pgsim ships \(pgsim train --list\), not \['a'\]"),
+        (
+            "base: resnet20_8_uq\nname: x",
+            r"base must be a recipe without a base, not resnet20_8_uq \(base: resnet20_3-2_release\)",
+        ),
+        (f"base: {BASE}\nact_bits: 4", "name must be given, not missing"),
+        (f"base: {BASE}\nbase: {BASE}\nname: x", "a recipe's keys must be unique, not 'base' twice"),
+        (f"base: {BASE}\nname: x\nact_bits: 2", r"pred_bits must be in 1\.\.1, not 2"),
+    ],
+)
+def test_a_wrong_base_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"here: {message}"):
+        parse_any_recipe(text, "here")
+
+
+def test_the_shipped_recipes_are_listed_without_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == shipped_recipes()
+    words = {line.split()[0]: line.split(maxsplit=4)[1:] for line in lines[1:]}
+    assert words["resnet20_3-2_fixed_-1_zero"] == ["resnet20", "3/2", "14", "Fix-Threshold -1, zeroed"]
+    assert words["resnet56_8_uq"] == ["resnet56", "8", "14", "uniform quantisation"]
+    assert words["resnet20_8_pact"][3] == "PACT"
+    assert words["resnet20_6-4_seernet"][3] == "SeerNet, Sp held at 52 %"
+    assert "dense back-propagation" in words["resnet20_4-3_dense-bp"][3]
+    assert "both convolutions" in words["resnet20_3-2_all"][3]
+    assert words["ptb_lstm_4-2"] == ["lstm300", "4/2", "4", "Precision Gating, Sp held at 50 %"]
+    assert max(map(len, lines)) <= 120
 
 
 def test_a_recipe_survives_being_written_and_read() -> None:
@@ -30,9 +129,11 @@ def test_a_path_goes_before_a_shipped_name(tmp_path: Path) -> None:
     assert parse_recipe(*find_recipe(str(path))).name == "tiny"
 
 
-def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
-    with pytest.raises(InputError, match=r"recipe must be a file or one of .*resnet20_3-2_release.*, not 'nonsense'"):
+def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
+    with pytest.raises(InputError, match=r"one that pgsim ships \(pgsim train --list\), not 'nonsense'$"):
         find_recipe("nonsense")
+    with pytest.raises(InputError, match=r"not 'resnet20_8_pakt'; did you mean resnet20_8_pact or"):
+        find_recipe("resnet20_8_pakt")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""docs/training.md: its recipes are shipped, its example can be read, its words are those of the recipes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pgsim.cli.main import main
+from pgsim.train.recipe import _WORDS, find_recipe, parse_recipe, read_fields, shipped_recipes
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+ROWS = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", PAGE, flags=re.MULTILINE)]
+
+
+def test_every_recipe_that_is_named_is_shipped() -> None:
+    named = re.findall(r"(?:`|train )(resnet\w+_[-\w]+)(?!\S*npz)\b", PAGE)
+    assert len(named) > 20
+    assert set(named) <= set(shipped_recipes())
+
+
+def test_the_example_is_a_recipe() -> None:
+    (text,) = re.findall(r"<!-- recipe -->\n```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    found = parse_recipe(text, "page")
+    assert (found.act_bits, found.pred_bits, found.policy, found.epochs) == (5, 3, "zero", 14)
+
+
+def test_the_fields_words_are_all_there() -> None:
+    for cells in ROWS:
+        field = cells[0].strip("`")
+        if field in _WORDS:
+            assert [word for word in _WORDS[field] if f"`{word}`" not in cells[1]] == []
+
+
+def test_the_exceptions_to_the_common_budget_are_all_named() -> None:
+    own = [
+        name
+        for name in shipped_recipes()
+        if name.startswith("resnet")
+        and "base" not in find_recipe(name)[0]
+        and read_fields(*find_recipe(name))["epochs"] != 14
+    ]
+    assert own == ["resnet20_3-2_all", "resnet20_4-3_release"]
+
+
+def test_the_list_can_be_printed() -> None:
+    assert "pgsim train --list" in PAGE
+    assert main(["train", "--list"]) == 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgsim.paper.runs import Runs
+    from pgsim.paper.stored import Stored
     from pgsim.paper.tables import Row
 
 TABLES, FIGURES = (1, 2, 3, 4, 5, 7), (3, 4, 5)
@@ -35,11 +36,14 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.paper.stored import load_results
     from pgsim.paper.tables import rows
 
-    results = load_results(args.results)
+    stored = load_results(args.results)
+    results = stored.results
     chosen = {table: rows(results, table) for table in args.table or TABLES}
     for table, lines in chosen.items():
-        print(f"{TITLES[table]}\n{_text(lines)}\n")
+        print("\n".join([TITLES[table], _text(lines), *_deviations(lines)]), end="\n\n")
     print(_legend(results))
+    for line in _not_placed(stored):
+        print(line)
     if args.output:
         from pgsim.cli.paper_files import write_files
 
@@ -51,15 +55,24 @@ def _text(lines: Sequence[Row]) -> str:
     from pgsim.cli.table import aligned
 
     header = (
-        "network", "method", "bits", "Sp\npaper", "Sp\nours", "B_avg\npaper", "B_avg\nours", "all convs,\nby MACs",
+        "network", "method", "bits", "Sp\npaper", "Sp\nours", "B_avg\npaper", "B_avg\nours", "all,\nMACs",
         "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "gating", "epochs", "n", "seeds",
     )  # fmt: skip
     return aligned(header, [_cells(line) for line in lines], ("network", "method", "bits", "gating"))
 
 
+def _deviations(lines: Sequence[Row]) -> Iterator[str]:
+    """Yield a note for each row whose runs are further from the paper than the bounds, in either direction."""
+    for row in lines:
+        if row.ours is not None and row.deviations:
+            network, method, bits = _cells(row)[:3]
+            gating, epochs, _, seeds = _recipe(row.ours, row)
+            what = ", ".join(filter(None, (" ".join(filter(None, (network, method, bits))), gating)))
+            yield f"Deviates: {what}, {epochs} epochs, seed {seeds}: {', '.join(row.deviations)}"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     claim, ours = row.claim, row.ours
-    bits = "" if claim.bits is None else "/".join(map(str, dict.fromkeys(claim.bits)))
     method = claim.method.value + (f" {claim.threshold:g}" if claim.threshold is not None else "")
     digits = 1 if row.perplexity else 2
     reached = {None: "", True: "yes", False: "no"}[row.reached]
@@ -67,7 +80,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         claim.network,
         method,
-        bits,
+        _bits(claim.bits),
         _number(claim.sparsity, 1),
         _measured(ours.sparsity, ours.sparsity_spread, 1) if ours else "-",
         _number(claim.b_avg, 1),
@@ -77,18 +90,48 @@ def _cells(row: Row) -> tuple[str, ...]:
         _measured(ours.score, ours.score_spread, digits) if ours else "not run",
         "" if row.score_difference is None else f"{row.score_difference:+.{digits}f}{unit}",
         reached,
-        *(_recipe(ours) if ours else ("",) * 4),
+        *(_recipe(ours, row) if ours else ("",) * 4),
     )
 
 
-def _recipe(ours: Runs) -> tuple[str, ...]:
+def _bits(bits: tuple[int, int] | None) -> str:
+    return "" if bits is None else "/".join(map(str, dict.fromkeys(bits)))
+
+
+def _recipe(ours: Runs, row: Row) -> tuple[str, ...]:
     first = ours.first
-    return (
-        first.gating + (", zeroed" if first.policy == "zero" else ""),
-        f"{'' if first.finished else '<'}{first.epochs}",
-        str(ours.count),
-        ",".join(map(str, ours.seeds)),
-    )
+    threshold = [f"at {first.threshold:g}"] if first.threshold is not None and row.claim.threshold is None else []
+    zeroed = ["zeroed"] if first.policy == "zero" else []
+    return ", ".join([first.gating, *threshold, *zeroed]), _epochs(ours), str(ours.count), _seeds(ours)
+
+
+def _epochs(ours: Runs) -> str:
+    return f"{'' if ours.first.finished else '<'}{ours.first.epochs}"
+
+
+def _seeds(ours: Runs) -> str:
+    return ",".join(map(str, ours.seeds))
+
+
+def _not_placed(stored: Stored) -> Iterator[str]:
+    """Yield a line for each run or file that stands in no table, with the reason."""
+    from pgsim.io.strict import show_path
+    from pgsim.paper.tables import unplaced
+
+    lines = [f"{show_path(one.source)}: {one.reason}" for one in stored.left_out]
+    for runs in unplaced(stored.results):
+        first = runs.first
+        what = " ".join(filter(None, (first.network, first.method.value, _bits(first.bits))))
+        fixed = "" if first.threshold is None else f" at {first.threshold:g}"
+        sparsity = "" if runs.sparsity is None else f"Sp {_measured(runs.sparsity, runs.sparsity_spread, 1)}, "
+        lines.append(
+            f"{', '.join(show_path(one.source) for one in runs.results)}: the paper has no row of {what}{fixed} on"
+            f" {first.dataset} (score {_measured(runs.score, runs.score_spread, 2)}, {sparsity}{_epochs(runs)} epochs,"
+            f" seed {_seeds(runs)})"
+        )
+    if lines:
+        yield "\nIn no table:"
+        yield from sorted(lines)
 
 
 def _measured(value: float | None, spread: float | None, digits: int) -> str:
@@ -104,5 +147,6 @@ def _legend(results: Sequence[object]) -> str:
         f"{len(results)} runs. Sp in percent, by outputs; B_avg of the gated convolutions by outputs, as the paper\n"
         "counts, and over all convolutions but the stem by MACs. n runs of one recipe under several seeds: means, and\n"
         "± the sample standard deviation. Epochs with < : weights of an earlier epoch, or of a run that was stopped.\n"
-        "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower."
+        "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
+        "Deviates: score or sparsity further from the paper than that, in either direction."
     )

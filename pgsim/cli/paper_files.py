@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pgsim.errors import InputError
 from pgsim.io.atomic import replacing
 from pgsim.io.strict import show_path
 from pgsim.io.trace import load_trace
-from pgsim.paper.stored import Result
+from pgsim.paper.stored import Result, trace_files
 from pgsim.paper.tables import Row
 
 COLUMNS = (
     "network", "dataset", "method", "act_bits", "pred_bits", "threshold", "paper_sparsity_percent", "paper_b_avg_bits",
     "paper_score", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits", "b_avg_all_convolutions_by_macs_bits",
     "score", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy", "epochs", "finished",
-    "runs", "seeds", "sparsity_deviation", "score_deviation", "sources", "digests",
+    "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates", "sources", "digests",
 )  # fmt: skip
 DPI = 130
 
@@ -50,7 +50,7 @@ def write_files(
     drawn = {"figure_3": figures.figure_3()}
     for table in (1, 5, 7):
         drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in figures.networks_of(table)}
-    for path in _traces(places):
+    for path in (path for place in places for path in trace_files(Path(place))):
         trace = load_trace(path)
         try:
             drawn[f"figure_5_{path.stem}"] = figures.figure_5(trace, path.stem)
@@ -60,11 +60,6 @@ def write_files(
         with replacing(place / f"{name}.png") as stream:
             figure.savefig(stream, format="png", dpi=DPI)
     print(f"wrote {len(tables)} tables and {len(drawn)} figures to {show_path(folder)}")
-
-
-def _traces(places: Iterable[str]) -> Iterator[Path]:
-    for place in map(Path, places):
-        yield from sorted(place.glob("*.npz")) if place.is_dir() else [place] if place.suffix == ".npz" else []
 
 
 def _line(row: Row) -> list[object]:
@@ -77,7 +72,8 @@ def _line(row: Row) -> list[object]:
             ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score,
             row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.epochs,
             first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
-            _joined(one.source for one in ours.results), _joined(one.digest for one in ours.results),
+            "; ".join(row.deviations), _joined(one.source for one in ours.results),
+            _joined(one.digest for one in ours.results),
         ]  # fmt: skip
     return [
         claim.network, claim.dataset, claim.method.value, act_bits, pred_bits, claim.threshold, claim.sparsity,

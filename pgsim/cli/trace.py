@@ -26,19 +26,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="first N images of the test set, of a language model first N time steps (default: 8)",
     )
-    parser.add_argument("-o", "--output", metavar="OUT.npz", required=True, help="the trace to write")
+    parser.add_argument("-o", "--output", metavar="OUT.npz", help="the trace to write; not needed with --result")
     parser.add_argument(
         "--evaluate", metavar="M", type=int, help="measure on the first M test images or words (default: all)"
     )
     parser.add_argument(
-        "--result", metavar="OUT.json", help="also write what was measured, without the trace, for pgsim paper"
+        "--result", metavar="OUT.json", help="write what was measured, without the trace, for pgsim paper"
     )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     add_release_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the network on the test set and write the trace; return 0."""
+    """Measure the network on the test set and write the trace, the result, or both; return 0."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads < 1:
         raise InputError(f"--threads must be 1 or more, not {args.threads}")
+    if not args.output and not args.result:
+        raise InputError("-o OUT.npz must be given, or --result OUT.json to measure without a trace, not neither")
     try:
         made_by = f"pgsim {version('pgsim')}"
     except PackageNotFoundError:
@@ -106,12 +108,13 @@ def run(args: argparse.Namespace) -> int:
         "training": history,
         **report.as_info(whole_set=count == len(test)),
     }
-    write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
+    if args.output:
+        write_trace(args.output, build_trace(frozen, image_codes(test.pixels[: args.images]), info))
     if args.result:
         write_result(args.result, info)
     sparsity = f"sparsity {100 * report.sparsity:.2f} % ({100 * report.mac_sparsity:.2f} % by MACs)"
     print(
-        f"{args.output}: top-1 {report.top1:.2f} % of {report.images},"
+        f"{args.output or args.result}: top-1 {report.top1:.2f} % of {report.images},"
         f" {sparsity if report.layers else 'no layer is gated'}, float32 labels differ on {len(report.differing)};"
         f" all logits of the exported integers equal torch's on {report.logits_equal} of {report.images}",
         file=sys.stderr,

@@ -10,7 +10,7 @@ from pgsim.errors import InputError
 
 
 def trace_language(args: argparse.Namespace, made_by: str) -> int:
-    """Measure the model on the test words and write the trace of its first steps; return 0."""
+    """Measure the model on the test words; write the trace of its first steps, the result, or both; return 0."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -23,8 +23,9 @@ def trace_language(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.train.language.weights import read_language_model
 
     model, recipe, history = read_language_model(Path(args.checkpoint))
-    if recipe.cell == "float":
-        raise InputError(f"{args.checkpoint} must be of a quantised or gated cell for a trace, not of a float one")
+    if recipe.cell == "float" and args.output:
+        must = "must be of a quantised or gated cell for a trace, not of a float one"
+        raise InputError(f"{args.checkpoint} {must}; --result without -o measures it")
     corpus = read_corpus(Path(args.data))
     if corpus.vocabulary != model.vocabulary:
         raise InputError(f"{CORPUS_FILE} must have {model.vocabulary} words, as the model, not {corpus.vocabulary}")
@@ -46,11 +47,15 @@ def trace_language(args: argparse.Namespace, made_by: str) -> int:
         "training": history,
         **measured_info(recipe, measured, whole_set=count == steps),
     }
-    write_trace(args.output, build_language_trace(model, corpus.test[: args.images], info))
+    if args.output:
+        write_trace(args.output, build_language_trace(model, corpus.test[: args.images], info))
     if args.result:
         from pgsim.paper.stored import write_result
 
         write_result(args.result, info)
     gated = f", sparsity {100 * measured.sparsity:.2f} %" if recipe.cell == "gated" else ", no layer is gated"
-    print(f"{args.output}: perplexity {measured.perplexity:.2f} of {measured.words} words{gated}", file=sys.stderr)
+    print(
+        f"{args.output or args.result}: perplexity {measured.perplexity:.2f} of {measured.words} words{gated}",
+        file=sys.stderr,
+    )
     return 0

@@ -18,7 +18,7 @@ class Method(Enum):
     UQ = "UQ"  # uniform quantisation
     PACT = "PACT"
     PG = "PG"
-    PG_DENSE_BP = "PG, dense back-propagation"
+    PG_DENSE_BP = "PG, dense BP"  # without sparse back-propagation
     FIX_THRESHOLD = "Fix-Threshold"
     SEERNET = "SeerNet"
 
@@ -28,7 +28,8 @@ class Claim:
     """One network in one row of a table; None where the paper gives nothing.
 
     `bits` is (B, B_hb), both the same where nothing is gated, None for a float network. `threshold` is Table 3's fixed
-    threshold. `score` is top-1 accuracy in percent, or, on Penn Treebank, perplexity per word.
+    threshold, and that of the row of Table 1 with the same figures. `score` is top-1 accuracy in percent, or, on Penn
+    Treebank, perplexity per word.
     """
 
     table: int
@@ -107,7 +108,8 @@ def _all() -> Iterator[Claim]:
     for table, network, data, pair, gated, fixed in _GATED:
         yield Claim(table, network, data, Method.PG, pair, *gated)
         if fixed is not None:
-            yield Claim(table, network, data, Method.FIX_THRESHOLD, pair, *fixed)
+            known = [t for t, *same in _FIXED if (network, pair, *same) == (RESNET20, (3, 2), *fixed)]
+            yield Claim(table, network, data, Method.FIX_THRESHOLD, pair, *fixed, threshold=next(iter(known), None))
     for network, data, pair, sparsity, b_avg, score in _SEERNET:
         yield Claim(2, network, data, Method.SEERNET, pair, sparsity, b_avg, score)
     for threshold, sparsity, b_avg, score in _FIXED:

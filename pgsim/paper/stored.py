@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ LEFT_OUT = {"network": "resnet20", "clip": "pact", "thresholds": "learned", "pol
 
 @dataclass(frozen=True)
 class Result:
-    """One trained network, measured on its test set.
+    """One trained network, measured on its test set; `bits` (B, B_hb), None of a float network.
 
     Sparsities in percent; `b_avg` by weighting, as in a trace's metadata (`gated_by_outputs`, `all_by_macs`, ...);
     `score` top-1 in percent or perplexity. `finished` is False for weights of an earlier epoch or of a stopped run,
@@ -34,7 +35,7 @@ class Result:
     network: str
     dataset: str
     method: Method
-    bits: tuple[int, int]
+    bits: tuple[int, int] | None
     gating: str
     threshold: float | None
     policy: str
@@ -50,13 +51,59 @@ class Result:
     setting: str = ""
 
 
-def load_results(places: Iterable[str | os.PathLike[str]]) -> list[Result]:
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that tells no result: where it is, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was found: results, and the files that are left out."""
+
+    results: tuple[Result, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def load_results(places: Iterable[str | os.PathLike[str]]) -> Stored:
     """Return the results of traces (.npz) and result files (.json); of a folder, all that it holds, sorted by name.
 
-    A trace that was not measured on a whole test set has no score and is left out. Raises InputError for a file that
-    is neither, or for metadata that lack what a result needs.
+    Left out are traces without a recipe (an import of the authors' release, a trace of pgsim.nn), those that were not
+    measured on a whole test set, and a second file of the same run. Archives of a folder that are no traces (weights)
+    are passed over. Raises InputError for a file that is neither trace nor result, and for one whose metadata garble
+    what a result needs.
     """
-    return [result for place in places for path in _files(Path(place)) for result in _read(path)]
+    results: dict[object, Result] = {}
+    left_out = []
+    for place in places:
+        for path in _files(Path(place)):
+            found = _read(path)
+            if isinstance(found, LeftOut):
+                left_out.append(found)
+                continue
+            key = (found.network, found.dataset, found.setting, found.seed, found.finished, found.score, found.sparsity)
+            first = results.setdefault(key, found)
+            if first is not found:
+                left_out.append(LeftOut(found.source, f"the same run as {show_path(first.source)}"))
+    return Stored(tuple(results.values()), tuple(left_out))
+
+
+def trace_files(place: Path) -> list[Path]:
+    """Return the traces of a folder, sorted by name, or the file itself where it is an archive."""
+    if not place.is_dir():
+        return [place] if place.suffix == ".npz" else []
+    return sorted(path for path in place.glob("*.npz") if _may_be_trace(path))
+
+
+def _may_be_trace(path: Path) -> bool:
+    """Whether an archive has a trace's member of digests; a broken one may be a trace, and is refused as one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta_sha256.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True
 
 
 def write_result(path: str | os.PathLike[str], info: Mapping[str, Any]) -> None:
@@ -72,13 +119,13 @@ def _files(place: Path) -> Iterator[Path]:
     if not place.is_dir():
         yield place
         return
-    found = sorted(path for path in place.iterdir() if path.suffix in (".npz", ".json"))
+    found = sorted([*trace_files(place), *place.glob("*.json")])
     if not found:
         raise InputError(f"{show_path(place)} must hold traces (.npz) or results (.json), not none")
     yield from found
 
 
-def _read(path: Path) -> Iterator[Result]:
+def _read(path: Path) -> Result | LeftOut:
     shown = show_path(path)
     if path.suffix == ".json":
         try:
@@ -95,19 +142,32 @@ def _read(path: Path) -> Iterator[Result]:
         trace = load_trace(path, digests=False)
         info, digest = trace.info, trace.sha256
     try:
-        result = _result(info, str(path), digest)
+        reason = _why_left_out(info)
+        return LeftOut(str(path), reason) if reason else _result(info, str(path), digest)
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         problem = f"must tell how its network was trained and measured, not lack or garble {error}"
         raise InputError(f"{shown} {problem}".splitlines()[0]) from None
-    if result is not None:
-        yield result
 
 
-def _result(info: Mapping[str, Any], source: str, digest: str) -> Result | None:
+def _why_left_out(info: Mapping[str, Any]) -> str:
+    """Return why the metadata tell no result; empty where they do."""
+    if "recipe" not in info:
+        known = (("top-1", "top1"), ("Sp", "sparsity_percent"))
+        figures = ", ".join(f"{word} {info[key]:.2f} %" for word, key in known if key in info)
+        tail = f" ({figures})" if figures else ""
+        if "frozen_batch" in info:
+            return f"a state dict of the authors' release, which does not tell its recipe, epochs and seed{tail}"
+        return f"its metadata have no recipe{tail}"
+    if "perplexity" not in info and "top1" not in info:
+        count = info.get("evaluated_images", info.get("evaluated_words"))
+        return f"not measured on the whole test set{'' if count is None else f', but on {count} of it'}"
+    return ""
+
+
+def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     recipe = yaml.safe_load(info["recipe"])
-    score = info.get("perplexity", info.get("top1"))
-    if score is None:
-        return None
+    score = info["perplexity"] if "perplexity" in info else info["top1"]
+    method = _method(recipe)
     act_bits, pred_bits = int(recipe["act_bits"]), int(recipe["pred_bits"])
     sparsity = info.get("sparsity_percent")
     b_avg = dict(info.get("b_avg_bits", {}))
@@ -120,8 +180,8 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result | None:
     return Result(
         network=str(info["model"]),
         dataset=str(info["dataset"]).split(" test")[0] if "perplexity" not in info else PTB,
-        method=_method(recipe),
-        bits=(act_bits, pred_bits),
+        method=method,
+        bits=None if method is Method.FLOAT else (act_bits, pred_bits),
         gating=str(recipe.get("gating", "")),
         threshold=float(recipe["delta_target"]) if fixed else None,
         policy=str(recipe.get("policy", "keep")),
@@ -145,6 +205,8 @@ def _setting(recipe: Mapping[str, Any]) -> str:
 
 
 def _method(recipe: Mapping[str, Any]) -> Method:
+    if recipe.get("cell") == "float":
+        return Method.FLOAT
     if recipe["act_bits"] == recipe["pred_bits"]:
         return Method.PACT if recipe.get("clip", "pact") == "pact" else Method.UQ
     if recipe.get("policy") == "seernet":

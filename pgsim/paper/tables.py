@@ -26,8 +26,9 @@ class Row:
         """B_avg of our runs by outputs, over what the paper counts; None where a run does not tell."""
         if self.ours is None:
             return None
-        act_bits, pred_bits = self.ours.first.bits
-        return self.ours.b_avg.get("gated_by_outputs", float(act_bits) if act_bits == pred_bits else None)
+        bits = self.ours.first.bits
+        uniform = float(bits[0]) if bits is not None and bits[0] == bits[1] else None
+        return self.ours.b_avg.get("gated_by_outputs", uniform)
 
     @property
     def score_difference(self) -> float | None:
@@ -35,8 +36,8 @@ class Row:
         if self.ours is None or self.claim.score is None:
             return None
         if self.perplexity:
-            return 100 * (self.ours.score / self.claim.score - 1)
-        return self.ours.score - self.claim.score
+            return round(100 * (self.ours.score / self.claim.score - 1), 9)
+        return round(self.ours.score - self.claim.score, 9)
 
     @property
     def perplexity(self) -> bool:
@@ -48,7 +49,7 @@ class Row:
         """Our sparsity less the paper's, points."""
         if self.ours is None or self.ours.sparsity is None or self.claim.sparsity is None:
             return None
-        return self.ours.sparsity - self.claim.sparsity
+        return round(self.ours.sparsity - self.claim.sparsity, 9)
 
     @property
     def reached(self) -> bool | None:
@@ -60,6 +61,18 @@ class Row:
         good = difference <= 100 * PERPLEXITY_SHARE if self.perplexity else difference >= -POINTS
         sparser = self.sparsity_difference
         return good and (sparser is None or sparser >= -SPARSITY_POINTS)
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What is further from the paper than 0.5 points (2 % of a perplexity) or 6 points of sparsity, either way."""
+        bound, unit = (100 * PERPLEXITY_SHARE, " %") if self.perplexity else (POINTS, "")
+        found = [
+            ("score", self.score_difference, bound, "+.2f", unit),
+            ("Sp", self.sparsity_difference, SPARSITY_POINTS, "+.1f", ""),
+        ]
+        return tuple(
+            f"{name} {by:{form}}{mark}" for name, by, most, form, mark in found if by is not None and abs(by) > most
+        )
 
 
 def rows(results: Sequence[Result], table: int) -> list[Row]:
@@ -77,6 +90,11 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
         same = [runs for runs in groups if _matches(runs.first, claim) and _nearest(runs, claims) is claim]
         found += [Row(claim, runs) for runs in same] or [Row(claim, None)]
     return found
+
+
+def unplaced(results: Sequence[Result]) -> list[Runs]:
+    """Return the runs that no row of any table takes."""
+    return [runs for runs in group_runs(results) if not any(_matches(runs.first, claim) for claim in CLAIMS)]
 
 
 def _matches(ours: Result, claim: Claim) -> bool:

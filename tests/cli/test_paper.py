@@ -48,6 +48,41 @@ def test_three_seeds_of_a_recipe_in_one_folder_are_one_line(tmp_path: Path, caps
     assert row["sources"] == ";".join(str(tmp_path / f"x_seed{seed}.json") for seed in (1, 2, 10))
 
 
+def test_what_stands_in_no_table_is_listed_below_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = {"model": "resnet20", "dataset": "CIFAR-10 test", "top1": 90.0, "epochs": 14}
+    for seed in (1, 2):
+        text = f"name: x\nact_bits: 3\npred_bits: 3\ngating: none\nseed: {seed}\n"
+        write_result(tmp_path / f"{seed}.json", {**info, "recipe": text, "seed": seed})
+    write_result(tmp_path / "3.json", {**info, "frozen_batch": [0, 8]})
+    assert main(["paper", str(tmp_path), "--table", "5"]) == 0
+    out = capsys.readouterr().out
+    assert out[out.index("In no table:") :].splitlines() == [
+        "In no table:",
+        f"{tmp_path}/1.json, {tmp_path}/2.json: the paper has no row of resnet20 PACT 3 on CIFAR-10"
+        " (score 90.00±0.00, 14 epochs, seed 1,2)",
+        f"{tmp_path}/3.json: a state dict of the authors' release, which does not tell its recipe, epochs and seed"
+        " (top-1 90.00 %)",
+    ]
+    assert main(["paper", TRACES]) == 0
+    assert "In no table" not in capsys.readouterr().out
+
+
+def test_deviations_are_computed_and_said_with_epochs_and_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "act_bits: 4\npred_bits: 3\ngating: release\nthresholds: fixed\ndelta_target: 0\npolicy: zero\n"
+    info = {"model": "resnet20", "dataset": "CIFAR-10 test", "top1": 89.3, "epochs": 14, "seed": 3, "recipe": text}
+    info |= {"sparsity_percent": 50.0, "mac_sparsity_percent": 51.0, "training": {"finished": False}}
+    write_result(tmp_path / "r.json", info)
+    assert main(["paper", str(tmp_path), "--table", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    wanted = "Deviates: resnet20 Fix-Threshold 4/3, release, at 0, zeroed, <14 epochs, seed 3: score +1.00, Sp -8.7"
+    assert wanted in lines
+    assert sum("not run" in line for line in lines) == 38
+
+
 def test_files_hold_the_tables_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     trace = str(Path(TRACES) / "resnet20_4-3_release.npz")

@@ -7,12 +7,13 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pgsim.errors import InputError
 from pgsim.paper.claims import CIFAR, PTB, Method
-from pgsim.paper.stored import LEFT_OUT, Result, load_results, write_result
-from pgsim.paper.tables import rows
+from pgsim.paper.stored import LEFT_OUT, LeftOut, Result, load_results, write_result
+from pgsim.paper.tables import rows, unplaced
 
 ROOT = Path(__file__).parents[2]
 RUN = Result(
@@ -106,7 +107,7 @@ def test_seernet_pays_for_an_updated_output_in_full_and_precision_gating_for_the
     for name, policy, bits in (("a", "seernet", 4 + 0.25 * 6), ("b", "keep", 4 + 0.25 * 2)):
         path = tmp_path / f"{name}.json"
         write_result(path, {**INFO, "recipe": f"{recipe}policy: {policy}\n", "sparsity_percent": 75.0})
-        (one,) = load_results([path])
+        (one,) = load_results([path]).results
         assert one.b_avg["gated_by_outputs"] == pytest.approx(bits)
 
 
@@ -129,7 +130,7 @@ def test_bounds_of_a_perplexity(score: float, reached: bool) -> None:
 
 
 def test_shipped_traces_are_read_with_what_they_say() -> None:
-    results = {Path(one.source).stem: one for one in load_results([ROOT / "traces"])}
+    results = {Path(one.source).stem: one for one in load_results([ROOT / "traces"]).results}
     one = results["resnet20_3-2_release"]
     assert (one.method, one.bits, one.gating, one.dataset, one.epochs) == (Method.PG, (3, 2), "release", CIFAR, 14)
     assert one.score == pytest.approx(90.83)
@@ -147,7 +148,7 @@ INFO = {
 
 def test_a_written_result_is_read_back(tmp_path: Path) -> None:
     write_result(tmp_path / "r.json", INFO)
-    (one,) = load_results([tmp_path])
+    (one,) = load_results([tmp_path]).results
     assert (one.score, one.sparsity, one.mac_sparsity, one.epochs, one.seed) == (90.0, 91.0, 92.0, 3, 5)
     assert one.b_avg == {"gated_by_outputs": pytest.approx(2.09), "gated_by_macs": pytest.approx(2.08)}
     assert not {"samples", "labels", "predictions"} & set(json.loads((tmp_path / "r.json").read_text()))
@@ -166,7 +167,7 @@ def test_a_written_result_is_read_back(tmp_path: Path) -> None:
 )
 def test_the_recipe_tells_the_method(tmp_path: Path, recipe: str, method: Method) -> None:
     write_result(tmp_path / "r.json", {**INFO, "recipe": recipe})
-    (one,) = load_results([tmp_path / "r.json"])
+    (one,) = load_results([tmp_path / "r.json"]).results
     assert one.method is method
 
 
@@ -178,7 +179,7 @@ def test_recipes_that_differ_in_name_and_seed_alone_are_the_same_setting(tmp_pat
     }
     for name, text in texts.items():
         write_result(tmp_path / f"{name}.json", {**INFO, "recipe": text, "training": {"finished": name != "a"}})
-    a, b, c = load_results([tmp_path])
+    a, b, c = load_results([tmp_path]).results
     assert a.setting == b.setting != c.setting
     assert [one.finished for one in (a, b, c)] == [False, True, True]
 
@@ -189,9 +190,100 @@ def test_what_older_recipes_leave_out_is_what_a_recipe_takes_for_it() -> None:
     assert defaults == LEFT_OUT
 
 
-def test_a_network_measured_on_a_part_of_the_set_is_no_result(tmp_path: Path) -> None:
-    write_result(tmp_path / "r.json", {key: value for key, value in INFO.items() if key != "top1"})
-    assert load_results([tmp_path]) == []
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"top1": None, "evaluated_images": 9}, "not measured on the whole test set, but on 9 of it"),
+        ({"top1": None}, "not measured on the whole test set"),
+        ({"recipe": None, "top1": None, "sparsity_percent": None}, "its metadata have no recipe"),
+        (
+            {"recipe": None, "frozen_batch": [0, 8]},
+            "a state dict of the authors' release, which does not tell its recipe, epochs and seed"
+            " (top-1 90.00 %, Sp 91.00 %)",
+        ),
+    ],
+)
+def test_what_tells_no_result_is_left_out_with_the_reason(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    write_result(tmp_path / "a.json", INFO)
+    info = {**INFO, **changes}
+    write_result(tmp_path / "r.json", {key: value for key, value in info.items() if value is not None})
+    found = load_results([tmp_path])
+    assert [one.source for one in found.results] == [str(tmp_path / "a.json")]
+    assert found.left_out == (LeftOut(str(tmp_path / "r.json"), reason),)
+
+
+def test_a_second_file_of_a_run_does_not_count_twice(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", INFO)
+    write_result(tmp_path / "b.json", INFO)
+    write_result(tmp_path / "c.json", {**INFO, "seed": 6})
+    found = load_results([tmp_path])
+    assert [(one.source, one.seed) for one in found.results] == [
+        (str(tmp_path / "a.json"), 5),
+        (str(tmp_path / "c.json"), 6),
+    ]
+    assert found.left_out == (LeftOut(str(tmp_path / "b.json"), f"the same run as {tmp_path / 'a.json'}"),)
+
+
+def test_a_folders_archives_that_are_no_traces_are_passed_over_and_broken_ones_are_not(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", INFO)
+    np.savez(tmp_path / "a.weights.npz", meta=np.zeros(3, np.uint8))
+    assert len(load_results([tmp_path]).results) == 1
+    with pytest.raises(InputError, match="meta_sha256 must be there, not missing"):
+        load_results([tmp_path / "a.weights.npz"])
+    (tmp_path / "b.npz").write_bytes(b"PK broken")
+    with pytest.raises(InputError, match=r"b\.npz"):
+        load_results([tmp_path])
+
+
+def test_a_float_language_model_stands_in_its_row(tmp_path: Path) -> None:
+    recipe = "task: language_model\ncell: float\nact_bits: 0\npred_bits: 0\n"
+    info = {"model": "lstm300", "dataset": "PTB", "recipe": recipe, "perplexity": 112.0, "epochs": 12, "seed": 1}
+    write_result(tmp_path / "r.json", info)
+    (one,) = load_results([tmp_path]).results
+    assert (one.method, one.bits, one.b_avg, one.sparsity) == (Method.FLOAT, None, {}, None)
+    (row,) = (row for row in rows([one], 5) if row.ours)
+    assert (row.claim.method, row.claim.score, row.b_avg) == (Method.FLOAT, 110.1, None)
+
+
+def test_runs_that_no_row_takes_are_told_apart() -> None:
+    five = replace(RUN, bits=(5, 3))
+    fixed = replace(RUN, method=Method.FIX_THRESHOLD, threshold=0.5)
+    assert [runs.results for runs in unplaced([RUN, five, replace(five, seed=2), fixed])] == [
+        (five, replace(five, seed=2)),
+        (fixed,),
+    ]
+
+
+def test_the_threshold_of_table_1_is_the_one_that_table_3_tells() -> None:
+    fixed = [replace(RUN, method=Method.FIX_THRESHOLD, threshold=t, setting=str(t)) for t in (1.0, 2.0)]
+    assert [row[2] for row in of(fixed, 1) if row[2]] == [(fixed[0],)]
+    other = replace(fixed[1], bits=(4, 3))
+    assert [row[:2] for row in of([other], 1) if row[2]] == [("Fix-Threshold", 58.7)]
+
+
+@pytest.mark.parametrize(
+    ("score", "sparsity", "deviations"),
+    [
+        (90.7, 84.1, ()),
+        (91.7, 96.1, ()),
+        (90.6, 90.0, ("score -0.60",)),
+        (91.71, 96.2, ("score +0.51", "Sp +6.1")),
+        (91.2, 84.0, ("Sp -6.1",)),
+    ],
+)
+def test_what_is_further_from_the_paper_than_the_bounds_is_told(
+    score: float, sparsity: float, deviations: tuple[str, ...]
+) -> None:
+    (row,) = (row for row in rows([replace(RUN, score=score, sparsity=sparsity)], 1) if row.ours)
+    assert row.deviations == deviations
+
+
+def test_a_perplexity_deviates_by_its_share() -> None:
+    lstm = replace(RUN, network="lstm300", dataset=PTB, bits=(4, 2), sparsity=48.4, score=105.0)
+    (row,) = (row for row in rows([lstm], 5) if row.ours)
+    assert row.deviations == ("score -3.23 %",)
+    (row,) = (row for row in rows([replace(lstm, score=110.6)], 5) if row.ours)
+    assert row.deviations == ()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +291,10 @@ def test_a_network_measured_on_a_part_of_the_set_is_no_result(tmp_path: Path) ->
     [
         ("{", r"r\.json must be JSON, not something else"),
         ("[]", r"r\.json must be a result of pgsim trace \(format pgsim-training-result 1\), not another file"),
-        ('{"format": "pgsim-training-result", "version": 1}', "must tell how its network was trained and measured"),
+        (
+            '{"format": "pgsim-training-result", "version": 1, "recipe": "a: 1", "top1": 1}',
+            "must tell how its network was trained and measured",
+        ),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str, message: str) -> None:

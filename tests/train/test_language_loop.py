@@ -140,7 +140,11 @@ def test_a_worse_epoch_does_not_replace_the_best(folder: Path, tmp_path: Path, m
     run = trained(folder, tmp_path, recipe(**FLOAT, epochs=2))
     _, _, history = read_language_model(tmp_path / "tiny.weights.npz")
     assert history["epoch"] == run.best_history["epoch"] == 1
+    assert history["finished"] is False  # the test words are read when a run is over
     assert run.test() == pytest.approx(math.exp(0.5))
+    run.save_best(tmp_path / "tiny.weights.npz")
+    for name in ("tiny.weights.npz", "tiny.pt"):
+        assert read_language_model(tmp_path / name)[2]["finished"] is True
 
 
 def test_thresholds_start_at_the_sparsity_asked_for_and_learn(folder: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.io.trace import load_trace  # noqa: E402
 from pgsim.nn import layers as nn_layers  # noqa: E402
+from pgsim.paper.claims import Method  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train.language.corpus import read_corpus  # noqa: E402
 from pgsim.train.language.loop import LanguageRun, score, train_language  # noqa: E402
@@ -144,9 +145,21 @@ def test_the_metadata_say_what_was_measured_and_show_no_word(
         "meta", "meta_sha256", "activation", "weight", "weight_scale", "output", "mask", "threshold", "delta",
     }  # fmt: skip
     assert not any(f"word{k}" in text for k in range(23))
-    (stored,) = load_results([result])
+    (stored,) = load_results([result]).results
     assert (stored.network, stored.bits, stored.score) == ("lstm12", (4, 2), info["perplexity"])
     assert made_with.name == "gated"
+
+
+def test_a_float_model_is_measured_without_a_trace(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "r.json"
+    assert command.run(arguments(folder, tmp_path, "float", output=None, result=str(result))) == 0
+    assert f"{result}: perplexity" in capsys.readouterr().err
+    model, _, _ = read_language_model(folder / "float.pt")
+    (one,) = load_results([tmp_path]).results
+    assert one.score == pytest.approx(score(model, read_corpus(folder).test).perplexity, abs=1e-4)
+    assert (one.method, one.bits, one.b_avg, one.finished) == (Method.FLOAT, None, {}, True)
 
 
 def test_part_of_the_test_words_gives_no_perplexity_of_the_set(folder: Path, tmp_path: Path) -> None:

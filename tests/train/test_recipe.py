@@ -63,7 +63,7 @@ def test_the_tables_rows_of_resnets_have_a_recipe_each(tmp_path: Path) -> None:
         gating = {"sparsity_percent": 100 * found.hold_sparsity, "mac_sparsity_percent": 100 * found.hold_sparsity}
         info |= {"epochs": found.epochs, "seed": found.seed, **(gating if found.gating != "none" else {})}
         write_result(tmp_path / f"{name}.json", info)
-    results = load_results([tmp_path])
+    results = load_results([tmp_path]).results
     assert len(BASED) == 44
     empty = [
         (row.claim.table, row.claim.method.value)

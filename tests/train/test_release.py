@@ -18,6 +18,7 @@ from pgsim.errors import InputError  # noqa: E402
 from pgsim.io.trace import load_trace  # noqa: E402
 from pgsim.model.inference import infer  # noqa: E402
 from pgsim.model.verify import verify_trace  # noqa: E402
+from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train.data import read_test  # noqa: E402
 from pgsim.train.release.export import build_release_trace  # noqa: E402
 from pgsim.train.release.forward import Widths, quantise, release_images, run_float  # noqa: E402
@@ -299,11 +300,24 @@ def test_trace_verify_and_run_take_it(folder: Path, tmp_path: Path, capsys: pyte
     assert info["evaluated_images"] == 3
     assert "top1" not in info
     assert info["float32"]["mask_bits"] == 86016
+    stored = load_results([tmp_path])
+    assert stored.results == ()
+    assert "a state dict of the authors' release" in stored.left_out[0].reason
     run = run_float(net, release_images(test.pixels[2:3]), EXAMPLE)
     np.testing.assert_array_equal(trace.tensors(17).activation, run.convs[17].x.codes.numpy())
     assert main(["verify", str(out)]) == 0
     assert main(["run", str(out), "--hw", "predictivenet"]) == 0
     assert "recorded boundaries (stem) come from off chip" in capsys.readouterr().out
+
+
+def test_a_trace_must_be_asked_for_and_no_result(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--checkpoint", str(folder / "r.pth"), "--data", str(folder), "--bits", "3/2"]
+    assert main(["trace", *options]) == 2
+    assert "-o OUT.npz must be given, or --result OUT.json to measure without a trace" in capsys.readouterr().err
+    assert main(["trace", *options, "--result", str(tmp_path / "r.json")]) == 2
+    assert "--result must be left out for a state dict of the release" in capsys.readouterr().err
 
 
 def test_images_are_normalised_as_the_release_does() -> None:

@@ -61,7 +61,7 @@ def test_the_trace_holds_the_network_and_what_was_measured(
     assert "top-1" in captured.err
     trace = load_trace(tmp_path / "t.npz")
     assert len(trace.layers) == 20
-    (result,), (same,) = load_results([tmp_path / "r.json"]), load_results([tmp_path / "t.npz"])
+    (result,), (same,) = load_results([tmp_path / "r.json"]).results, load_results([tmp_path / "t.npz"]).results
     assert result == replace(same, source=result.source, digest="")
     assert set(result.b_avg) == {"gated_by_outputs", "gated_by_macs", "all_by_outputs", "all_by_macs"}
     assert trace.images == 2
@@ -80,6 +80,16 @@ def test_the_trace_holds_the_network_and_what_was_measured(
     assert info["predictions"] == logits[:2].argmax(1).tolist()
     updated = sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
     assert info["sparsity_percent"] == pytest.approx(100 * (1 - updated), abs=1e-3)
+
+
+def test_a_result_needs_no_trace(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(arguments(folder, tmp_path, output=None, result=str(tmp_path / "r.json"))) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert f"{tmp_path / 'r.json'}: top-1" in capsys.readouterr().err
+    (one,) = load_results([tmp_path]).results
+    assert (one.seed, one.finished) == (3, False)
+    with pytest.raises(InputError, match=r"-o OUT\.npz must be given, or --result"):
+        command.run(arguments(folder, tmp_path, output=None))
 
 
 def test_accuracy_on_a_part_of_the_set_is_not_called_top1(folder: Path, tmp_path: Path) -> None:
@@ -162,7 +172,7 @@ def test_seernet_has_the_integers_of_keep_and_other_bits(folder: Path, tmp_path:
     updated = 1 - infos[0]["sparsity_percent"] / 100
     assert infos[0]["b_avg_bits"]["gated_by_outputs"] == pytest.approx(2 + updated, abs=1e-4)
     assert infos[1]["b_avg_bits"]["gated_by_outputs"] == pytest.approx(2 + 3 * updated, abs=1e-4)
-    (one,) = load_results([tmp_path / "seernet_trace.npz"])
+    (one,) = load_results([tmp_path / "seernet_trace.npz"]).results
     assert (one.method, one.policy) == (Method.SEERNET, "seernet")
 
 

@@ -37,7 +37,8 @@ def build_language_trace(model: LanguageModel, words: NDArray[np.int64], info: M
 def measured_info(recipe: LanguageRecipe, measured: Score, whole_set: bool) -> dict[str, Any]:
     """Return what a trace's metadata say of the model: recipe, perplexity, sparsity in percent, average bits.
 
-    Without `whole_set` there is no key `perplexity`, which stands for the full test set, but `perplexity_of_evaluated`.
+    A float cell has no bits. Without `whole_set` there is no key `perplexity`, which stands for the full test set, but
+    `perplexity_of_evaluated`.
     """
     info: dict[str, Any] = {
         "model": f"lstm{recipe.hidden_units}",
@@ -47,6 +48,8 @@ def measured_info(recipe: LanguageRecipe, measured: Score, whole_set: bool) -> d
         "perplexity" if whole_set else "perplexity_of_evaluated": round(measured.perplexity, 4),
         "evaluated_words": measured.words,
     }
+    if recipe.cell == "float":
+        return info
     bits = recipe.pred_bits + (1.0 - measured.sparsity) * (recipe.act_bits - recipe.pred_bits)
     # One layer, all of whose outputs have the same MACs: both weightings are one.
     weightings = [f"{kind}_by_{by}" for kind in ("gated", "all") for by in ("outputs", "macs")]

@@ -96,7 +96,8 @@ def is_language_model(path: Path) -> bool:
 def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict[str, Any]]:
     """Read the best epoch of a run from its checkpoint (.pt) or weights (.npz).
 
-    Returns the network in evaluation mode, its recipe, and what is known of its training.
+    Returns the network in evaluation mode, its recipe, and what is known of its training; `finished` where the run was
+    at its end, whose test words it has read then.
     Raises InputError for another file, wrong arrays, or a checkpoint before its first epoch's end.
     """
     if path.suffix != ".npz":
@@ -105,7 +106,7 @@ def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict
             raise InputError(f"{path} must hold a finished epoch, not stop at step {kept.step} of the first")
         model = build_model(kept.recipe, kept.vocabulary)
         model.load_state_dict(kept.best)
-        return model.eval(), kept.recipe, kept.best_history
+        return model.eval(), kept.recipe, {**kept.best_history, "finished": kept.finished}
     arrays = open_npz(path)
     if "meta" not in arrays:
         raise InputError(f"{path} must hold weights of pgsim train (an array 'meta'), not another npz")
@@ -124,7 +125,7 @@ def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict
         if arrays[name].shape != tuple(tensor.shape):
             raise InputError(f"{path}: {name} must be {list(tensor.shape)}, not {list(arrays[name].shape)}")
         tensor.copy_(torch.from_numpy(arrays[name]))
-    return model.eval(), recipe, history
+    return model.eval(), recipe, {**history, "finished": "test_perplexity" in history}
 
 
 def start_from(model: LanguageModel, path: Path) -> None:

@@ -7,7 +7,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -101,20 +102,17 @@ def run(args: argparse.Namespace) -> int:
         recipe = with_seed(recipe, args.seed)
     out = Path(args.out)
     checkpoint = out / f"{recipe.name}.pt"
-    if checkpoint.exists() and not args.resume:
-        raise InputError(f"{checkpoint} must not exist yet for a new run; continue it with --resume, or move it away")
     if args.resume and not checkpoint.exists():
         raise InputError(f"{checkpoint} must exist for --resume, not be missing")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out must be a folder that can be written, not {out} ({error.strerror})") from None
+    if not args.resume:
+        _refuse_leftovers(checkpoint)
     loop.prepare_process(args.threads)
     loop.check_device(args.device)
-    if isinstance(recipe, LanguageRecipe):
-        job = _language_job(recipe, args, out, checkpoint)
-    else:
-        job = _image_job(recipe, args, out, checkpoint)
+    with _folder(out):
+        if isinstance(recipe, LanguageRecipe):
+            job = _language_job(recipe, args, out, checkpoint)
+        else:
+            job = _image_job(recipe, args, out, checkpoint)
 
     interrupted = False
 
@@ -141,6 +139,33 @@ def run(args: argparse.Namespace) -> int:
         return 130 if interrupted else 0
     print(job.finish(), file=sys.stderr)
     return 0
+
+
+def _refuse_leftovers(checkpoint: Path) -> None:
+    """Refuse to begin a run where an earlier one of its name left a file: log and weights would pass for its own."""
+    if checkpoint.exists():
+        raise InputError(f"{checkpoint} must not exist yet for a new run; continue it with --resume, or move it away")
+    for suffix in (".jsonl", ".best.weights.npz", ".weights.npz"):
+        left = checkpoint.with_name(checkpoint.name.removesuffix(".pt") + suffix)
+        if left.exists():
+            raise InputError(f"{left} must not exist yet for a new run; it is an earlier one's, move it away")
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make the folder for what follows; where that fails, remove what was made and is still empty."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out must be a folder that can be written, not {out} ({error.strerror})") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty: another's
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def _image_job(recipe: Recipe, args: argparse.Namespace, out: Path, checkpoint: Path) -> Job:

@@ -327,6 +327,38 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("left", ["tiny.jsonl", "tiny.best.weights.npz", "tiny.weights.npz"])
+def test_a_new_run_does_not_begin_over_what_an_earlier_one_left(folder: Path, tmp_path: Path, left: str) -> None:
+    """The checkpoint moved away, the log stayed: the new run's first epochs would be worse than "the best so far"."""
+    (tmp_path / left).write_text('{"held_out_accuracy": 1.0}\n')
+    message = rf"{left.replace('.', '[.]')} must not exist yet for a new run; it is an earlier one's, move it away"
+    with pytest.raises(InputError, match=message):
+        command.run(arguments(folder, tmp_path))
+    assert not (tmp_path / "tiny.pt").exists()
+    (tmp_path / left).rename(tmp_path / f"old.{left}")
+    assert command.run(arguments(folder, tmp_path)) == 0
+    lines = (tmp_path / "tiny.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    assert (tmp_path / "tiny.best.weights.npz").exists()
+
+
+def test_a_folder_is_left_behind_only_where_a_run_began(folder: Path, tmp_path: Path) -> None:
+    args = arguments(folder, tmp_path)
+    args.out = str(tmp_path / "new" / "run")
+    with pytest.raises(InputError, match=r"cifar10_train_1\.npz must be an npz file, not missing"):
+        command.run(argparse.Namespace(**{**vars(args), "data": str(tmp_path / "none")}))
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "note").touch()
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(recipe_text(recipe(float_weights="none.npz")))
+    with pytest.raises(InputError, match=r"none\.npz must be"):
+        command.run(argparse.Namespace(**{**vars(args), "recipe": str(bad)}))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["note"]
+    assert command.run(args) == 0
+    assert (tmp_path / "new" / "run" / "tiny.pt").exists()
+
+
 def test_runs_of_several_seeds_lie_in_one_folder(folder: Path, tmp_path: Path) -> None:
     for seed in (5, 6):
         assert command.run(arguments(folder, tmp_path, seed=seed, minutes=1e-9)) == 0

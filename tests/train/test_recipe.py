@@ -33,7 +33,7 @@ def test_the_network_of_a_shipped_recipe_can_be_built(name: str) -> None:
         assert build_model(found, 20).cell.hidden_size == found.hidden_units
         return
     net = build_network(found)
-    assert len(net.blocks) == {"resnet20": 9, "resnet32": 15, "resnet56": 27}[found.network]
+    assert len(net.blocks) == {"resnet20": 9, "resnet32": 15, "resnet56": 27, "shiftnet20": 9}[found.network]
     assert len(net.gated_convs()) == {"none": 0, "release": 1, "all": 2}[found.gating] * len(net.blocks)
 
 

@@ -5,6 +5,7 @@ and all that is kept beside it, for every image of a batch, fit at every layer f
 A layer that also may stream something from or to off-chip memory through the same buffer keeps a quarter of it for
 that. A shortcut that replaces one of the same size at the same layer overwrites it, element by element. A recorded
 boundary comes from outside: a layer that adds one reads it over the channel, and so does one that reads its codes.
+Codes and shortcuts that no layer of the trace reads are for somebody outside: they leave the chip.
 
 Codes that stay are split into planes once, as the layers with a gate that read them need them; a layer without one
 reads both planes, however they were split. Codes that two layers with a gate need in different planes go off chip, and
@@ -63,6 +64,7 @@ class Placement:
     shortcut_write_bits: int  # shortcut bits written into the output buffer to stay there, an image
     planes: tuple[int, int]  # bits of one input code as it is stored: in the activation buffer, in the LSB plane's
     raw_output: bool  # True where what follows is outside the trace and accumulators leave the chip as they are
+    unread: tuple[str, ...] = ()  # codes and shortcuts that no layer of the trace reads
 
 
 def plane_bits(layer: Layer, widths: LaneWidths) -> tuple[int, int]:
@@ -215,6 +217,7 @@ def _placement(
         tensor = by_name[layer.input_name]
         planes = (tensor.bits // tensor.elements, tensor.lsb_bits // tensor.elements)
     reads = writes = code_writes = code_lsb_writes = shortcut_reads = shortcut_writes = 0
+    unread = []
     for step in layer.post:
         if isinstance(step, AddShortcut):
             bits = _shortcut_bits(step, trace, by_name)
@@ -231,6 +234,10 @@ def _placement(
                 code_lsb_writes += tensor.lsb_bits
         elif isinstance(step, Logits):
             writes += prod(saved_shapes(layer)[step.name]) * psum_bits
+        elif isinstance(step, Requantise | SaveShortcut):
+            bits = step.bits if isinstance(step, SaveShortcut) else step.format.storage_bits
+            writes += prod(saved_shapes(layer)[step.name]) * bits
+            unread.append(step.name)
     raw = not any(isinstance(step, Requantise | SaveShortcut | Logits) for step in layer.post)
     if raw:
         writes += layer.geometry.outputs * psum_bits
@@ -250,4 +257,6 @@ def _placement(
     words = f"input {'on' if input_on_chip else 'off'} chip, output {'off' if writes else 'on'} chip"
     if reads:
         words += ", shortcut off chip"
-    return Placement(traffic, words, code_writes, code_lsb_writes, shortcut_reads, shortcut_writes, planes, raw)
+    return Placement(
+        traffic, words, code_writes, code_lsb_writes, shortcut_reads, shortcut_writes, planes, raw, tuple(unread)
+    )  # fmt: skip

@@ -373,6 +373,9 @@ def _assumed(trace: Trace, machine: _Machine, placements: list[Placement], rows:
     raw = [layer.name for layer, placement in zip(trace.layers, placements, strict=True) if placement.raw_output]
     if raw:
         words.append(f"accumulators leave the chip as they are, what follows is outside the trace: {', '.join(raw)}")
+    unread = [name for placement in placements for name in placement.unread]
+    if unread:
+        words.append(f"what no layer of the trace reads leaves the chip: {', '.join(unread)}")
     if trace.boundaries:
         words.append("recorded boundaries (" + ", ".join(b.name for b in trace.boundaries) + ") come from off chip")
     if any(isinstance(step, Requantise) and step.shift is not None for layer in trace.layers for step in layer.post):

@@ -22,6 +22,7 @@ from pgsim.nn.functional import (
     gated_conv2d,
     gated_linear,
 )
+from pgsim.nn.integers import run_integers
 from pgsim.nn.layers import CodedLayer, GatedConv2d, GatedLinear, QuantConv2d, QuantLinear, coded_layers
 from pgsim.nn.quantisers import Pact, QuantiseInput, Quantiser
 from pgsim.nn.record import trace
@@ -61,6 +62,7 @@ __all__ = [
     "masked_weight_gradient",
     "penalty",
     "reset_counts",
+    "run_integers",
     "sparsity",
     "trace",
 ]

@@ -1,13 +1,14 @@
 """Record a model's quantised and gated layers as a trace: codes, weights, integer thresholds, outputs and masks.
 
-Each layer stands alone: what lies between layers (norms, activations, additions, element-wise functions) stays torch's,
-so that a layer's recorded codes are its input, its accumulators leave as they are, and no layer feeds another.
+Where a layer's sums become another's codes by monotone functions of one channel (pgsim.nn.links), the trace has them as
+thresholds and names them as the reader's input. What else lies between layers stays torch's: the codes behind it are
+recorded boundaries, and what leads there leaves as codes, where its readers share one format, or as sums.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.arith.gating import INT64_MAX, INT64_MIN
-from pgsim.nn.calibrate import looking, run_model
-from pgsim.nn.codes import max_magnitude, split_codes, weight_codes
-from pgsim.nn.functional import gated_phases, integer_threshold
-from pgsim.nn.layers import CodedLayer, QuantConv2d, coded_layers
-from pgsim.nn.product import Product, exact_dtype, exact_sum
+from pgsim.nn.functional import integer_threshold
+from pgsim.nn.integers import IntegerRun, LayerSums
+from pgsim.nn.layers import CodedLayer, QuantConv2d
 from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
 from pgsim.workload.trace import InMemory, LayerTensors, Trace
 
@@ -45,6 +44,11 @@ def trace(model: nn.Module, inputs: Any, *, info: Mapping[str, Any] | None = Non
     order in which they first ran; one that did not run is left out. Write the trace with pgsim.io.trace.write_trace;
     `pgsim verify` and `pgsim run` take it.
 
+    Linked codes are those of integer thresholds on the sums before them, on this run, too; `float32_code_differences`
+    in the trace's info tells how many torch's float32 functions give otherwise for the same sums (`count` of `of`
+    codes, by at most `largest`). Links are found by torch.fx, which calls the model's forward once with proxies; where
+    it cannot follow, every layer stands alone, and so does one with forward hooks.
+
     Images: convolutions have those of their batch, and an LSTM cell the steps of one sequence (`recurrent`; call it on
     batches of 1), over all calls. Where both occur they must be as many. A linear layer whose input has more rows than
     that becomes a matmul of rows / images rows an image. Without either, images are the first layer's first dimension.
@@ -53,47 +57,40 @@ def trace(model: nn.Module, inputs: Any, *, info: Mapping[str, Any] | None = Non
     layer's path, for a count of images or rows that does not fit, a sequence of more than one, a threshold that is NaN,
     and for a model whose layers did not run.
     """
-    calls: dict[str, _Calls] = {}
-    layers = coded_layers(model)
-    with looking(model), torch.no_grad():
-        for path, layer in layers.items():
-            layer.watch = _Recorder(path, calls)
-        try:
-            run_model(model, inputs)
-        finally:
-            for layer in layers.values():
-                layer.watch = None
+    record = _Recorder()
+    run = IntegerRun(model, record)
+    run(inputs)
+    calls = record.calls
     if not calls:
         raise ValueError("model must run at least one quantised or gated layer on these inputs, not 0")
     images = _images(calls)
     built = [_built(path, seen, images) for path, seen in calls.items()]
+    layers = tuple(
+        replace(layer, post=run.post(layer.name), input_name=run.input_name(layer.name)) for layer, _ in built
+    )
     free = {"made_by": "pgsim.nn.trace", **(info or {})}
-    return Trace(tuple(layer for layer, _ in built), images, InMemory(tuple(tensors for _, tensors in built)), free)
+    if run.thresholds:
+        free = {"float32_code_differences": run.compared.as_info(), **free}
+    return Trace(layers, images, InMemory(tuple(tensors for _, tensors in built)), free)
 
 
 class _Recorder:
-    """Adds each call of one layer to `calls`, with the integers that it gives."""
+    """Adds each call of a layer to `calls`, with the integers that it gives."""
 
-    def __init__(self, path: str, calls: dict[str, _Calls]) -> None:
-        self.path, self.calls = path, calls
+    def __init__(self) -> None:
+        self.calls: dict[str, _Calls] = {}
 
-    def __call__(self, layer: CodedLayer, codes: Tensor, weight: Tensor, act_step: float, product: Product) -> None:
+    def __call__(self, path: str, sums: LayerSums) -> None:
+        layer, codes = sums.layer, sums.codes
         if layer.recurrent and codes.shape[0] != 1:
-            raise ValueError(f"{self.path}: a traced sequence must have batch 1, not {codes.shape[0]}")
-        w_codes, w_step = weight_codes(weight, layer.weights)
-        seen = self.calls.setdefault(self.path, _Calls(layer, w_codes.cpu(), w_step.cpu(), act_step))
-        act = layer.quantiser().format
-        if layer.gating is None or layer.delta is None:
-            output = exact_sum(product, codes, w_codes, exact_dtype(w_codes, max_magnitude(act)))
-        else:
-            if bool(layer.delta.isnan().any()):
-                raise ValueError(f"{self.path}: delta must be a number, not NaN")
-            planes = split_codes(codes, act.encoding, layer.gating.update_bits(act.bits))
-            phases = gated_phases(product, planes, (w_codes, w_step), layer.delta, act_step, act, layer.gating)
-            output = phases.a
-            seen.masks.append(phases.mask.cpu())
+            raise ValueError(f"{path}: a traced sequence must have batch 1, not {codes.shape[0]}")
+        seen = self.calls.setdefault(path, _Calls(layer, sums.weight.cpu(), sums.weight_step.cpu(), sums.act_step))
+        if layer.delta is not None and bool(layer.delta.isnan().any()):
+            raise ValueError(f"{path}: delta must be a number, not NaN")
+        if sums.mask is not None:
+            seen.masks.append(sums.mask.cpu())
         seen.codes.append(_without_border(layer, codes).cpu())
-        seen.outputs.append(output.cpu())
+        seen.outputs.append(sums.output.cpu())
 
 
 def _without_border(layer: CodedLayer, codes: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat
+from pgsim.arith.overflow import reachable
+from pgsim.arith.thresholds import bisect_thresholds
 from pgsim.train.exact import run_exact
 from pgsim.train.frozen import (
     SHORTCUT_BITS,
@@ -20,7 +22,6 @@ from pgsim.train.frozen import (
     codes_of_stream,
 )
 from pgsim.train.network import FEATURE_CODE_MAX
-from pgsim.train.thresholds import accumulator_range, bisect_thresholds
 from pgsim.workload.arithmetic import Exported, Line
 from pgsim.workload.layer import (
     AddShortcut,
@@ -46,7 +47,8 @@ INT8 = NumberFormat(Encoding.TWOS_COMPLEMENT, 8)
 def code_thresholds(conv: FrozenConv, tail: ToCodes) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     """Return thresholds int64 [K, levels] on direction * A, and direction int8 [K] (-1 where gamma < 0)."""
     direction = np.where(tail.slope < 0, -1, 1).astype(np.int8)
-    least, largest = accumulator_range(conv.weight, 0, conv.act_levels)
+    # Bounds a gated layer, too: its high plane alone stands for smaller codes.
+    least, largest = reachable(conv.weight, 0, conv.act_levels)
     turned = direction < 0
     low, high = np.where(turned, -largest, least), np.where(turned, -least, largest)
     sign = direction.astype(np.float64)[:, None]

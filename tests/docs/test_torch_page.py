@@ -19,8 +19,10 @@ def test_every_snippet_runs_and_writes_what_it_says(tmp_path: Path, monkeypatch:
     names: dict[str, Any] = {}
     for number, snippet in enumerate(SNIPPETS):
         exec(compile(snippet, f"docs/torch.md, snippet {number}", "exec"), names)
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["user.npz", "words.npz"]
+    fed = {layer.name: layer.input_name for layer in names["trace"].layers}
+    assert fed == {"0": None, "3": "0.codes", "5": "3.codes", "8": "5.codes"}
     kinds = {path: type(layer).__name__ for path, layer in names["pg"].coded_layers(names["other"]).items()}
     assert kinds == {"3": "GatedConv2d", "5": "QuantConv2d", "8": "GatedLinear"}
     assert 0.5 < names["pg"].sparsity(names["gated"]).by_output < 1

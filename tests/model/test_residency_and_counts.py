@@ -96,6 +96,18 @@ def test_codes_without_room_go_off_chip() -> None:
     assert gone[1].traffic.write_bits == 64 * 3
 
 
+def test_codes_and_shortcuts_that_no_layer_reads_leave_the_chip() -> None:
+    trace = network()
+    more = (SaveShortcut("sums", 20), MaxPool((2, 2), (2, 2)), requantise("pooled"))
+    stem = replace(trace.layers[0], post=(*trace.layers[0].post, *more))
+    places = place(replace(trace, layers=(stem, *trace.layers[1:])), machine(), LaneWidths(2, 1, True), 32)
+    assert places[0].unread == ("sums", "pooled")
+    assert places[0].traffic.write_bits == 64 * 20 + 16 * 3
+    assert places[0].code_write_bits == 64 * 3  # what is read stays, as before
+    assert not places[0].raw_output
+    assert [p.unread for p in places[1:]] == [(), ()]
+
+
 def test_a_batch_needs_room_for_all_its_images() -> None:
     two = replace(machine(output=1366), batch=2)
     assert place(network(), two, LaneWidths(2, 1, True), 32)[0].traffic.write_bits == 1024

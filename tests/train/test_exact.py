@@ -11,12 +11,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch import nn  # noqa: E402
 
+from pgsim.arith.overflow import reachable  # noqa: E402
+from pgsim.arith.thresholds import bisect_thresholds  # noqa: E402
 from pgsim.model.inference import logits_of  # noqa: E402
 from pgsim.train.exact import float_type, run_exact  # noqa: E402
 from pgsim.train.export import build_trace, integer_layers  # noqa: E402
 from pgsim.train.frozen import FrozenNet, ToCodes, codes_of_accumulator, freeze  # noqa: E402
 from pgsim.train.network import Block, PGResNet  # noqa: E402
-from pgsim.train.thresholds import accumulator_range, bisect_thresholds  # noqa: E402
 from tests.train.reference_network import run_network  # noqa: E402
 
 
@@ -123,7 +124,7 @@ def test_thresholds_equal_the_float64_function_on_every_reachable_accumulator() 
 
 def test_the_accumulator_range_is_reached_and_never_left() -> None:
     weight = np.random.default_rng(0).integers(-127, 128, (3, 4, 3, 3)).astype(np.int8)
-    low, high = accumulator_range(weight, 0, 7)
+    low, high = reachable(weight, 0, 7)
     for k in range(3):
         best = np.where(weight[k] > 0, 7, 0).astype(np.int64)
         assert (best * weight[k]).sum() == high[k]

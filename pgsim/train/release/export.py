@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from pgsim.arith import post
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.arith.gating import integer_thresholds
+from pgsim.arith.thresholds import bisect_thresholds
 from pgsim.model.inference import LayerValues, fast_engine
 from pgsim.train.frozen import SHORTCUT_BITS
 from pgsim.train.release.forward import NORM_EPSILON, SCALE_OFFSET, ConvRun, FloatRun, Widths
 from pgsim.train.release.state import Block, Norm, ReleaseNet
 from pgsim.train.release.thresholds import fit_thresholds
-from pgsim.train.thresholds import bisect_thresholds
 from pgsim.workload.boundary import Boundary
 from pgsim.workload.layer import (
     AddShortcut,

@@ -32,13 +32,3 @@ def bisect_thresholds(
         reached = np.where(open_ & enough, middle, reached)
         below = np.where(open_ & ~enough, middle, below)
     return reached
-
-
-def accumulator_range(weight: NDArray[np.int8], low_code: int, high_code: int) -> tuple[IntArray, IntArray]:
-    """Return the least and the largest accumulator of each channel for codes in [low_code, high_code] or padding 0.
-
-    `weight` int8 [K, ...]. It bounds a gated layer too, whose high plane alone stands for smaller codes.
-    """
-    rows = weight.astype(np.int64).reshape(len(weight), -1)
-    positive, negative = rows.clip(min=0).sum(1), rows.clip(max=0).sum(1)
-    return positive * low_code + negative * high_code, positive * high_code + negative * low_code

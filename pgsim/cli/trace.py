@@ -7,24 +7,30 @@ import sys
 from pathlib import Path
 
 from pgsim.cli.trace_release import add_release_options, refuse_release_options, trace_release
+from pgsim.cli.trace_trunk import add_trunk_options, refuse_trunk_options, trace_trunk
 from pgsim.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument(
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
         "--checkpoint",
         metavar="CKPT",
-        required=True,
         help="checkpoint (.pt) or weights (.npz) of pgsim train, or a state dict of the authors' release",
     )
-    parser.add_argument("--data", metavar="DIR", required=True, help="folder with cifar10_test.npz or ptb.npz")
+    network.add_argument("--trunk", metavar="TRUNK.npz", help="float trunk of ShuffleNet V2 0.5x, to be calibrated")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        required=True,
+        help="folder with cifar10_test.npz, ptb.npz, or imagenet_sample_1.npz for a trunk",
+    )
     parser.add_argument(
         "--images",
         metavar="N",
         type=int,
-        default=8,
-        help="first N images of the test set, of a language model first N time steps (default: 8)",
+        help="first N images of the test set, of a language model first N time steps (default: 8, of a trunk 1)",
     )
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="the trace to write; not needed with --result")
     parser.add_argument(
@@ -35,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     add_release_options(parser)
+    add_trunk_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +78,11 @@ def run(args: argparse.Namespace) -> int:
         made_by = f"pgsim {version('pgsim')}"
     except PackageNotFoundError:
         made_by = "pgsim (not installed)"
+    if args.images is None:
+        args = argparse.Namespace(**{**vars(args), "images": 1 if args.trunk else 8})
+    if args.trunk:
+        return trace_trunk(args, made_by)
+    refuse_trunk_options(args)
     if is_release(Path(args.checkpoint)):
         return trace_release(args, made_by)
     refuse_release_options(args)

@@ -49,7 +49,8 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.train.release.measure import BATCH, measure_release
     from pgsim.train.release.state import read_release
 
-    widths = Widths(*_bits(args.bits), _width("--weight-bits", args.weight_bits, DEFAULT_WEIGHT_BITS, 2, 15))
+    bits = bits_of(args.bits, "a state dict of the release", "--bits 3/2 for -a 3 -pb 2")
+    widths = Widths(*bits, _width("--weight-bits", args.weight_bits, DEFAULT_WEIGHT_BITS, 2, 15))
     shortcut_bits = _width("--shortcut-bits", args.shortcut_bits, SHORTCUT_BITS, 8, 32)
     if args.result:
         raise InputError("--result must be left out for a state dict of the release, which does not tell its training")
@@ -92,10 +93,10 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
     return 0
 
 
-def _bits(text: str | None) -> tuple[int, int]:
-    """Return act_bits and pred_bits of 'A/PB'."""
+def bits_of(text: str | None, what: str, example: str) -> tuple[int, int]:
+    """Return act_bits and pred_bits of --bits 'A/PB'; `what` needs them, `example` is how they are given."""
     if text is None:
-        raise InputError("--bits must be given for a state dict of the release, as in --bits 3/2 for -a 3 -pb 2")
+        raise InputError(f"--bits must be given for {what}, as in {example}")
     match = re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", text)
     if match is None or not 1 <= int(match[2]) < int(match[1]) <= 15:
         raise InputError(f"--bits must be A/PB with 1 <= PB < A <= 15, as in 3/2, not {text!r}")

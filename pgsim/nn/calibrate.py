@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pgsim.arith.formats import Encoding
 from pgsim.nn.codes import split_codes, weight_codes
 from pgsim.nn.functional import gated_phases
 from pgsim.nn.layers import CodedLayer, coded_layers
@@ -26,13 +27,15 @@ def calibrate(
     sparsity: float | None = None,
     scope: Literal["channel", "layer"] = "layer",
     pact: bool = True,
+    static: Literal["max", "least_squares", "keep"] = "max",
 ) -> None:
     """Set the model's scales, and with `sparsity` its thresholds, from `batches`; the model runs in evaluation mode.
 
-    A fixed scale becomes the largest |input| of all batches. With `pact`, a PACT clip becomes the mean over batches of
-    the clip with the least squared error; leave it False once clips are trained. Where `sparsity` is given (0 .. 1),
-    thresholds are placed so that at least that share of the prediction-phase outputs over all batches is not updated,
-    per output channel or per layer. Later layers see what the earlier ones give with the values found so far.
+    With `pact`, a PACT clip becomes the mean over batches of the clip with the least squared error; leave it False once
+    clips are trained. A fixed scale becomes, by `static`, the largest |input| of all batches, the mean over batches of
+    the bound with the least squared error, or stays; one that is `fixed` stays anyway. Where `sparsity` is given (0 ..
+    1), thresholds are placed so that at least that share of the prediction-phase outputs over all batches is not
+    updated, per output channel or per layer. Later layers see what the earlier ones give with the values found so far.
 
     Args:
         batches: tensors, or tuples of positional arguments of the model; at least one.
@@ -44,15 +47,16 @@ def calibrate(
     kept = list(batches)
     if not kept:
         raise ValueError("batches must hold at least one batch, not 0")
-    watch = _Scales(pact)
-    quantisers = [m for m in model.modules() if isinstance(m, Quantiser)]
+    watch = _Scales(static)
+    moved = [m for m in model.modules() if isinstance(m, Quantiser) and not m.fixed]
+    moved = [m for m in moved if (pact if isinstance(m, Pact) else static != "keep")]
     with looking(model), torch.no_grad():
-        for quantiser in quantisers:
+        for quantiser in moved:
             quantiser.watch = watch
         try:
-            _run(model, kept)
+            _run(model, kept if moved else [])
         finally:
-            for quantiser in quantisers:
+            for quantiser in moved:
                 quantiser.watch = None
         if sparsity is None:
             return
@@ -69,17 +73,18 @@ def calibrate(
 class _Scales:
     """Sets each quantiser's clip from all it has seen."""
 
-    def __init__(self, pact: bool) -> None:
-        self.pact = pact
+    def __init__(self, static: str) -> None:
+        self.static = static
         self.seen: dict[int, list[float]] = {}
 
     def __call__(self, quantiser: Quantiser, x: Tensor) -> None:
         seen = self.seen.setdefault(id(quantiser), [])
-        if not isinstance(quantiser, Pact):
+        if not isinstance(quantiser, Pact) and self.static == "max":
             seen.append(float(x.abs().max()))
             quantiser.set_clip(max(seen) or 1.0)
-        elif self.pact:
-            seen.append(best_clip(x, quantiser.format.max_code))
+        else:
+            values = x if quantiser.format.encoding is Encoding.UNSIGNED else x.abs()
+            seen.append(best_clip(values, quantiser.format.max_code))
             quantiser.set_clip(sum(seen) / len(seen))
 
 

@@ -15,8 +15,11 @@ from pgsim.nn.codes import RealOfCodes, pact_codes, static_codes
 class Quantiser(nn.Module):
     """Real tensors to codes of `format`; called as a module it returns the quantised real tensor.
 
-    `watch`, where it is set, is called with (quantiser, input) before the input is quantised (pgsim.nn.calibrate).
+    `watch`, where it is set, is called with (quantiser, input) before the input is quantised: pgsim.nn.calibrate does,
+    and leaves the scale of a `fixed` quantiser alone.
     """
+
+    fixed = False
 
     def __init__(self, form: NumberFormat) -> None:
         super().__init__()
@@ -85,15 +88,23 @@ class QuantiseInput(Quantiser):
     """Quantise by a fixed scale: code = sign(x) * min(Q, rne(|x| / clip * Q)).
 
     For signed data, sign_magnitude or twos_complement; `unsigned` cuts off x < 0. `clip` None waits for
-    `pgsim.nn.calibrate`, and codes are refused until then. Raises ValueError for a clip <= 0, and for act_bits outside
-    1 .. 15 (2 .. 16 for twos_complement).
+    `pgsim.nn.calibrate`, and codes are refused until then; a `fixed` one stays as it is. Raises ValueError for a clip
+    <= 0, and for act_bits outside 1 .. 15 (2 .. 16 for twos_complement).
     """
 
-    def __init__(self, act_bits: int, encoding: Encoding = Encoding.SIGN_MAGNITUDE, clip: float | None = None) -> None:
+    def __init__(
+        self,
+        act_bits: int,
+        encoding: Encoding = Encoding.SIGN_MAGNITUDE,
+        clip: float | None = None,
+        *,
+        fixed: bool = False,
+    ) -> None:
         low, high = (2, 16) if encoding is Encoding.TWOS_COMPLEMENT else (1, 15)
         if not low <= act_bits <= high:
             raise ValueError(f"act_bits of {encoding.value} codes must be {low} .. {high}, not {act_bits}")
         super().__init__(NumberFormat(encoding, act_bits))
+        self.fixed = fixed
         start = float("nan") if clip is None else _positive(clip)
         self.bound: Tensor
         self.register_buffer("bound", torch.tensor(start, dtype=torch.float64))

@@ -25,7 +25,7 @@ TEST_FILE = "cifar10_test.npz"
 
 @dataclass(frozen=True)
 class Images:
-    """Images uint8 [N, 32, 32, 3] (RGB) with labels int64 [N] in 0..9."""
+    """Images uint8 [N, H, W, 3] (RGB, CIFAR-10: 32 x 32) with labels int64 [N]."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -49,15 +49,17 @@ def open_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         raise InputError(f"{path} must be a readable npz file, not broken ({error})") from None
 
 
-def read_images(path: Path) -> Images:
-    """Read one CIFAR-10 file: `residual` uint8 [N, 3, 32, 32] (differences modulo 256) and `labels` [N]."""
+def read_images(path: Path, size: int = 32) -> Images:
+    """Read one file of images: `residual` uint8 [N, 3, size, size] (differences modulo 256) and `labels` [N]."""
     arrays = open_npz(path)
     for name in ("residual", "labels"):
         if name not in arrays:
             raise InputError(f"{path} must hold an array '{name}', not only {sorted(arrays)}")
     residual, labels = arrays["residual"], arrays["labels"]
-    if residual.dtype != np.uint8 or residual.ndim != 4 or residual.shape[1:] != (3, 32, 32):
-        raise InputError(f"{path}: residual must be uint8 [N,3,32,32], not {residual.dtype} {list(residual.shape)}")
+    if residual.dtype != np.uint8 or residual.ndim != 4 or residual.shape[1:] != (3, size, size):
+        raise InputError(
+            f"{path}: residual must be uint8 [N,3,{size},{size}], not {residual.dtype} {list(residual.shape)}"
+        )
     if labels.shape != residual.shape[:1]:
         raise InputError(f"{path}: labels must be [{len(residual)}], not {list(labels.shape)}")
     x = residual.cumsum(3, dtype=np.uint8).cumsum(2, dtype=np.uint8)

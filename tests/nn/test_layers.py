@@ -200,6 +200,24 @@ def test_calibration_leaves_trained_clips_and_modes_alone() -> None:
         pg.calibrate(model, [], sparsity=2)
 
 
+def test_fixed_scales_come_from_the_largest_or_the_best_bound_or_stay() -> None:
+    x = normal(4, 1, 6, 6, seed=9)
+    model = nn.Sequential(pg.QuantiseInput(4, TWOS), pg.QuantiseInput(8, TWOS, 9.0, fixed=True), pg.Pact(4, 2.5))
+    pg.calibrate(model, [x], static="least_squares", pact=False)
+    errors = {
+        clip: float((x - pg.QuantiseInput(4, TWOS, clip)(x)).square().sum())
+        for clip in [float(x.abs().max()) * share / 40 for share in range(6, 41)]
+    }
+    assert model[0].clip == pytest.approx(min(errors, key=lambda clip: errors[clip]))
+    assert model[0].clip < float(x.abs().max())
+    assert (model[1].clip, model[2].clip) == (9.0, 2.5)
+    pg.calibrate(model, [2 * x], static="keep", pact=False)
+    assert model[0].clip < float(x.abs().max())
+    pg.calibrate(model, [2 * x])
+    assert model[0].clip == float(2 * x.abs().max())
+    assert model[1].clip == 9.0
+
+
 def test_a_model_moves_copies_and_loads_with_its_exact_scales(device: str) -> None:
     model = two_layers()
     model[0].input.set_clip(0.1)

@@ -1,0 +1,44 @@
+"""docs/shufflenet.md: its commands run, its table holds the trunk's options."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgsim.cli.main import main
+from pgsim.cli.trace_trunk import OPTIONS, add_trunk_options
+
+PAGE = (Path(__file__).parents[2] / "docs" / "shufflenet.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    pgsim (.*)$", PAGE, flags=re.MULTILINE)
+
+
+def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from pgsim.train.shufflenet import trunk
+    from tests.train.synthetic import residual
+    from tests.train.test_shufflenet import drawn, write_trunk
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(trunk, "IMAGE_SIZE", 32)
+    monkeypatch.setattr(trunk, "CALIBRATION_IMAGES", 1)
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "DATA"
+    data.mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    np.savez(data / trunk.SAMPLE_FILE, residual=residual(pixels), labels=np.zeros(1, np.int16))
+    write_trunk(data / "shufflenetv2_x0.5_trunk.npz", drawn())
+    assert [line.split()[0] for line in COMMANDS] == ["trace", "verify", "run"]
+    for line in COMMANDS:
+        assert main(line.split()) == 0
+
+
+def test_the_table_names_every_option_of_the_trunk() -> None:
+    named = {name.split()[0] for name in re.findall(r"^\| `(--[^`]+)`", PAGE, flags=re.MULTILINE)}
+    parser = argparse.ArgumentParser(add_help=False)
+    add_trunk_options(parser)
+    assert set(parser._option_string_actions) == {f"--{name}" for name in OPTIONS}
+    assert named == {*parser._option_string_actions, "--bits", "--images"}

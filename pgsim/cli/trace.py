@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from importlib.metadata import PackageNotFoundError, version
 
     from pgsim.cli.trace_language import trace_language
+    from pgsim.cli.trace_shufflenet import trace_shufflenet
     from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
     from pgsim.paper.stored import write_result
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.train.language.weights import is_language_model
     from pgsim.train.recipe import recipe_text
     from pgsim.train.release.state import is_release
+    from pgsim.train.shufflenet.weights import is_shufflenet
     from pgsim.train.weights import read_network
 
     if args.threads < 1:
@@ -88,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_release_options(args)
     if is_language_model(Path(args.checkpoint)):
         return trace_language(args, made_by)
+    if is_shufflenet(Path(args.checkpoint)):
+        return trace_shufflenet(args, made_by)
     net, recipe, history = read_network(Path(args.checkpoint))
     test = read_test(Path(args.data))
     if not 1 <= args.images <= len(test):

@@ -21,6 +21,7 @@ from pgsim.errors import InputError
 if TYPE_CHECKING:
     from pgsim.train.language.recipe import LanguageRecipe
     from pgsim.train.recipe import Recipe
+    from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +90,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"pgsim train must have torch installed (pip install 'pgsim[train]'), not lack {error.name}"
         ) from None
-    from pgsim.train.language.recipe import LanguageRecipe, parse_any_recipe, with_seed
+    from pgsim.train.any_recipe import parse_any_recipe, with_seed
+    from pgsim.train.language.recipe import LanguageRecipe
     from pgsim.train.recipe import find_recipe
+    from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
 
     if args.threads < 1:
         raise InputError(f"--threads must be 1 or more, not {args.threads}")
@@ -111,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
     with _folder(out):
         if isinstance(recipe, LanguageRecipe):
             job = _language_job(recipe, args, out, checkpoint)
+        elif isinstance(recipe, ShuffleNetRecipe):
+            job = _shufflenet_job(recipe, args, out, checkpoint)
         else:
             job = _image_job(recipe, args, out, checkpoint)
 
@@ -219,6 +224,32 @@ def _language_job(recipe: LanguageRecipe, args: argparse.Namespace, out: Path, c
         job.steps,
         lambda: job.step,
         lambda report, stop: train_language(job, out, report, stop),
+        weights,
+        finish,
+    )
+
+
+def _shufflenet_job(recipe: ShuffleNetRecipe, args: argparse.Namespace, out: Path, checkpoint: Path) -> Job:
+    from pgsim.train.data import read_train
+    from pgsim.train.shufflenet.loop import ShuffleNetRun, train_shufflenet
+
+    data = Path(args.data)
+    job = ShuffleNetRun(recipe, read_train(data), args.device)
+    if args.resume:
+        job.restore(checkpoint)
+    else:
+        job.start(out, data)
+    weights = out / f"{recipe.name}.weights.npz"
+
+    def finish() -> str:
+        job.save_best(weights)
+        right = 100 * job.best_history["held_out_accuracy"]
+        return f"wrote {checkpoint} and {weights} (epoch {job.best_history['epoch']}): {right:.2f} % of held-out images"
+
+    return Job(
+        job.steps,
+        lambda: job.step,
+        lambda report, stop: train_shufflenet(job, out, report, stop),
         weights,
         finish,
     )

@@ -6,8 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pgsim.train.any_recipe import AnyRecipe
     from pgsim.train.language.recipe import LanguageRecipe
     from pgsim.train.recipe import Recipe
+    from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
 
 
 class ListRecipes(argparse.Action):
@@ -22,7 +24,7 @@ class ListRecipes(argparse.Action):
 def recipe_table() -> str:
     """Return a line for each shipped recipe: name, network, bits, epochs, and what is trained."""
     from pgsim.cli.table import aligned
-    from pgsim.train.language.recipe import parse_any_recipe
+    from pgsim.train.any_recipe import parse_any_recipe
     from pgsim.train.recipe import find_recipe, shipped_recipes
 
     header = ("name", "network", "bits", "epochs", "what is trained")
@@ -30,11 +32,14 @@ def recipe_table() -> str:
     return aligned(header, [_cells(recipe) for recipe in recipes], left=("name", "network", "bits", header[-1]))
 
 
-def _cells(recipe: Recipe | LanguageRecipe) -> tuple[str, ...]:
+def _cells(recipe: AnyRecipe) -> tuple[str, ...]:
     from pgsim.train.recipe import Recipe
+    from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
 
     if isinstance(recipe, Recipe):
         network, what = recipe.network, _image_words(recipe)
+    elif isinstance(recipe, ShuffleNetRecipe):
+        network, what = "shufflenetv2_x0.5", _shufflenet_words(recipe)
     else:
         network, what = f"lstm{recipe.hidden_units}", _language_words(recipe)
     bits = "/".join(map(str, dict.fromkeys((recipe.act_bits, recipe.pred_bits)))) if recipe.act_bits else ""
@@ -56,6 +61,13 @@ def _image_words(recipe: Recipe) -> str:
     if recipe.gating == "all":
         words.append("both convolutions gated")
     return ", ".join(words)
+
+
+def _shufflenet_words(recipe: ShuffleNetRecipe) -> str:
+    if recipe.gated in ("float", "none"):
+        return "float" if recipe.gated == "float" else "PACT"
+    which = "" if recipe.gated == "all" else ", 1x1 convolutions alone gated"
+    return f"Precision Gating, Sp held at {100 * recipe.start_sparsity:g} %{which}"
 
 
 def _language_words(recipe: LanguageRecipe) -> str:

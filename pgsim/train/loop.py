@@ -96,7 +96,8 @@ class Batch:
 
 
 @lru_cache(maxsize=2)
-def _epoch_draws(seed: int, epoch: int, view: int, count: int) -> tuple[NDArray[np.int64], Views]:
+def epoch_draws(seed: int, epoch: int, view: int, count: int) -> tuple[NDArray[np.int64], Views]:
+    """Return the order of an epoch's images, int64 [N], and one view of each."""
     order = np.random.default_rng([seed, 1, epoch]).permutation(count)
     return order, draw_views(count, np.random.default_rng([seed, 2, view]))
 
@@ -105,7 +106,7 @@ def batch_of(images: Images, recipe: Recipe, step: int) -> Batch:
     """Return the augmented batch of one step: a function of the recipe's seed and the step only."""
     epoch, position = divmod(step, len(images) // recipe.batch_size)
     view = epoch % recipe.views if recipe.views else epoch
-    order, views = _epoch_draws(recipe.seed, epoch, view, len(images))
+    order, views = epoch_draws(recipe.seed, epoch, view, len(images))
     index = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
     codes = as_tensor(image_codes(augment(images.pixels, views, index)))
     return Batch(codes, torch.from_numpy(images.labels[index]), index, view)

@@ -18,6 +18,7 @@ COMMANDS = re.findall(r"^    pgsim (.*)$", PAGE, flags=re.MULTILINE)
 
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
+    from pgsim.train.recipe import find_recipe
     from pgsim.train.shufflenet import trunk
     from tests.train.synthetic import residual
     from tests.train.test_shufflenet import drawn, write_trunk
@@ -31,9 +32,10 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     pixels = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     np.savez(data / trunk.SAMPLE_FILE, residual=residual(pixels), labels=np.zeros(1, np.int16))
     write_trunk(data / "shufflenetv2_x0.5_trunk.npz", drawn())
-    assert [line.split()[0] for line in COMMANDS] == ["trace", "verify", "run"]
-    for line in COMMANDS:
+    assert [line.split()[0] for line in COMMANDS] == ["trace", "verify", "run", "train", "train", "trace"]
+    for line in COMMANDS[:3]:  # tests/train/test_shufflenet_training.py trains and traces
         assert main(line.split()) == 0
+    assert all(find_recipe(line.split()[1]) for line in COMMANDS[3:5])
 
 
 def test_the_table_names_every_option_of_the_trunk() -> None:

@@ -7,12 +7,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.errors import InputError  # noqa: E402
+from pgsim.train.any_recipe import parse_any_recipe, with_seed  # noqa: E402
 from pgsim.train.language.recipe import (  # noqa: E402
     LanguageRecipe,
     language_recipe_text,
-    parse_any_recipe,
     parse_language_recipe,
-    with_seed,
 )
 from pgsim.train.recipe import Recipe  # noqa: E402
 from tests.train.synthetic import RECIPE as IMAGE_RECIPE  # noqa: E402
@@ -31,7 +30,7 @@ def test_another_seed_changes_seed_and_name_alone() -> None:
 def test_the_file_says_which_kind_of_recipe_it_is() -> None:
     assert isinstance(parse_any_recipe(RECIPE, "x"), LanguageRecipe)
     assert isinstance(parse_any_recipe(IMAGE_RECIPE, "x"), Recipe)
-    with pytest.raises(InputError, match="x: task must be 'language_model', or left out for an image network, not 'y'"):
+    with pytest.raises(InputError, match="x: task must be 'language_model', 'shufflenet_cifar' or left out, not 'y'"):
         parse_any_recipe("task: y", "x")
 
 

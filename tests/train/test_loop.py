@@ -145,7 +145,7 @@ def test_held_out_images_are_never_trained_on(folder: Path) -> None:
 def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
     images, _ = loop.split_holdout(read_train(folder), 8)
     first = [loop.batch_of(images, recipe(), step) for step in range(6)]
-    loop._epoch_draws.cache_clear()
+    loop.epoch_draws.cache_clear()
     again = [loop.batch_of(images, recipe(), step) for step in range(6)]
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a.index, b.index)

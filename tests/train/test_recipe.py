@@ -11,13 +11,17 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
+from pgsim.nn import QuantConv2d  # noqa: E402
 from pgsim.paper.claims import TABLES  # noqa: E402
 from pgsim.paper.stored import load_results, write_result  # noqa: E402
 from pgsim.paper.tables import rows  # noqa: E402
+from pgsim.train.any_recipe import parse_any_recipe  # noqa: E402
 from pgsim.train.language.model import build_model  # noqa: E402
-from pgsim.train.language.recipe import LanguageRecipe, parse_any_recipe  # noqa: E402
+from pgsim.train.language.recipe import LanguageRecipe  # noqa: E402
 from pgsim.train.network import build_network  # noqa: E402
 from pgsim.train.recipe import find_recipe, parse_recipe, recipe_text, shipped_recipes  # noqa: E402
+from pgsim.train.shufflenet.recipe import ShuffleNetRecipe  # noqa: E402
+from pgsim.train.shufflenet.weights import build_shufflenet  # noqa: E402
 from tests.train.synthetic import RECIPE, recipe  # noqa: E402
 
 
@@ -31,6 +35,10 @@ def test_the_network_of_a_shipped_recipe_can_be_built(name: str) -> None:
     found = parse_any_recipe(*find_recipe(name))
     if isinstance(found, LanguageRecipe):
         assert build_model(found, 20).cell.hidden_size == found.hidden_units
+        return
+    if isinstance(found, ShuffleNetRecipe):
+        convolutions = [m for m in build_shufflenet(found).modules() if isinstance(m, torch.nn.Conv2d | QuantConv2d)]
+        assert len(convolutions) == 56  # stem, 16 blocks of 3, two more in 3 of them, the last
         return
     net = build_network(found)
     assert len(net.blocks) == {"resnet20": 9, "resnet32": 15, "resnet56": 27, "shiftnet20": 9}[found.network]
@@ -57,7 +65,7 @@ def test_the_tables_rows_of_resnets_have_a_recipe_each(tmp_path: Path) -> None:
     Table 7's fixed thresholds, whose values the paper does not give."""
     for name in shipped_recipes():
         found = parse_any_recipe(*find_recipe(name))
-        if isinstance(found, LanguageRecipe):
+        if isinstance(found, LanguageRecipe | ShuffleNetRecipe):
             continue
         info = {"recipe": recipe_text(found), "model": found.network, "dataset": "CIFAR-10 test", "top1": 90.0}
         gating = {"sparsity_percent": 100 * found.hold_sparsity, "mac_sparsity_percent": 100 * found.hold_sparsity}

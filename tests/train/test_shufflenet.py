@@ -19,7 +19,7 @@ from pgsim.errors import InputError  # noqa: E402
 from pgsim.model.inference import infer  # noqa: E402
 from pgsim.train.shufflenet import trunk  # noqa: E402
 from pgsim.train.shufflenet.calibrate import place_thresholds, start_clips  # noqa: E402
-from pgsim.train.shufflenet.network import ShuffleNetV2, gated_paths, quantised, stream_readers  # noqa: E402
+from pgsim.train.shufflenet.network import ShuffleNetV2, gated_paths, network_images, quantised, stream_readers  # noqa: E402
 from pgsim.train.shufflenet.weights import read_trunk  # noqa: E402
 from pgsim.workload.layer import Requantise  # noqa: E402
 from tests.train.synthetic import residual  # noqa: E402
@@ -99,7 +99,7 @@ def test_the_real_trunk_gives_the_known_features() -> None:
     read_trunk(net, folder / "shufflenetv2_x0.5_trunk.npz")
     samples = trunk.read_samples(folder).take(slice(0, 8))
     with torch.no_grad():
-        features = net(trunk.network_images(samples.pixels)).mean((2, 3)).numpy()
+        features = net(network_images(samples.pixels)).mean((2, 3)).numpy()
     known = np.load(folder / "shufflenetv2_x0.5_trunk_ref_features.npz")
     np.testing.assert_allclose(features, known["features"][:8], atol=1e-6)
     np.testing.assert_array_equal(samples.labels, known["labels"][:8])

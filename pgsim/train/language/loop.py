@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.nn import QuantLSTMCell
+from pgsim.train.epochs import train_epochs
 from pgsim.train.language.calibrate import place_thresholds, start_clips
 from pgsim.train.language.corpus import UNSCORED, Corpus, scoring_streams, training_streams
 from pgsim.train.language.model import LanguageModel, build_model
@@ -37,7 +36,6 @@ VALID_STREAMS = 20
 SCORED_ROWS = 700
 """Words whose logits are held at once while a split is scored."""
 CALIBRATION_WINDOWS = 3
-RECENT = 50
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,11 @@ class LanguageRun:
             groups.append({"params": [delta], "share": recipe.threshold_rate})
         self.optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True)
 
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.recipe.name
+
     def start(self, out: Path, data: Path) -> None:
         """Begin from the recipe's `start_from`, or from random weights; calibrate clips and thresholds."""
         if self.recipe.start_from:
@@ -233,9 +236,9 @@ class LanguageRun:
         """Write the best epoch's weights and what was measured then."""
         save_language_weights(path, self.best, self.recipe, self.corpus.vocabulary, self.best_history)
 
-    def checkpoint(self) -> LanguageCheckpoint:
-        """Return the run's state."""
-        return LanguageCheckpoint(
+    def save_checkpoint(self, path: Path) -> None:
+        """Write all that a run goes on from."""
+        kept = LanguageCheckpoint(
             recipe=self.recipe,
             vocabulary=self.corpus.vocabulary,
             step=self.step,
@@ -248,6 +251,7 @@ class LanguageRun:
             loss=self.loss,
             finished=self.step == self.steps,
         )
+        save_language_checkpoint(path, kept)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe and vocabulary."""
@@ -266,29 +270,5 @@ class LanguageRun:
 def train_language(
     run: LanguageRun, out: Path, report: Callable[[LanguageProgress], None], stop: Callable[[], bool]
 ) -> bool:
-    """Train to the end, or until `stop()`; return whether the run is finished.
-
-    Writes `NAME.pt` (checkpoint, at every epoch's end and on stop), appends a line per epoch to `NAME.jsonl`, and keeps
-    the weights of the epoch with the lowest validation perplexity so far in `NAME.weights.npz`.
-    """
-    name = run.recipe.name
-    recent: list[float] = []
-    started, first = time.perf_counter(), run.step
-    while run.step < run.steps:
-        recent.append(run.one_step())
-        recent = recent[-RECENT:]
-        pace = (time.perf_counter() - started) / (run.step - first)
-        report(LanguageProgress(run.step, run.steps, float(np.mean(recent)), pace))
-        ended = run.step % run.steps_per_epoch == 0
-        if ended:
-            line = {**run.end_of_epoch(), "seconds_per_step": round(pace, 4)}
-            save_language_checkpoint(out / f"{name}.pt", run.checkpoint())
-            if run.best_history["epoch"] == line["epoch"]:
-                run.save_best(out / f"{name}.weights.npz")
-            with (out / f"{name}.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-        if run.step < run.steps and stop():
-            if not ended:
-                save_language_checkpoint(out / f"{name}.pt", run.checkpoint())
-            return False
-    return True
+    """Train to the end, or until `stop()`; see `train_epochs`, the best epoch being that of the lowest perplexity."""
+    return train_epochs(run, out, LanguageProgress, report, stop)

@@ -9,7 +9,7 @@ import yaml
 
 from pgsim.arith.formats import Encoding
 from pgsim.errors import InputError
-from pgsim.train.recipe import Recipe, parse_recipe, read_fields, read_record
+from pgsim.train.recipe import read_fields, read_record
 
 TASK = "language_model"
 
@@ -87,21 +87,6 @@ def parse_language_recipe(text: str, where: str) -> LanguageRecipe:
     recipe = read_record(LanguageRecipe, read_fields(text, where), where)
     _check_ranges(recipe, where)
     return recipe
-
-
-def parse_any_recipe(text: str, where: str) -> Recipe | LanguageRecipe:
-    """Turn YAML text into the record that its `task` calls for: an image network's where it has none."""
-    task = read_fields(text, where).get("task")
-    if task is None:
-        return parse_recipe(text, where)
-    if task != TASK:
-        raise InputError(f"{where}: task must be '{TASK}', or left out for an image network, not {task!r}")
-    return parse_language_recipe(text, where)
-
-
-def with_seed(recipe: Recipe | LanguageRecipe, seed: int) -> Recipe | LanguageRecipe:
-    """Return the recipe under another seed, named NAME_seedN, so that runs of several seeds fit one folder."""
-    return dataclasses.replace(recipe, seed=seed, name=f"{recipe.name}_seed{seed}")
 
 
 def language_recipe_text(recipe: LanguageRecipe) -> str:

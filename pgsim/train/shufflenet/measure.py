@@ -1,17 +1,22 @@
-"""Count what the gates of a traced function did: sparsity and average bits, by outputs and by MACs."""
+"""Measure the function that a trace of the network computes: top-1, sparsity and average bits over a set of images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from pgsim.nn.integers import LayerSums
+from pgsim.nn.integers import IntegerRun, LayerSums
 from pgsim.nn.layers import CodedLayer, QuantConv2d
+from pgsim.train.data import Images
 from pgsim.train.evaluate import LayerSparsity, sparsity_of
+from pgsim.train.shufflenet.network import ShuffleNetV2, network_images
 
 STEM = "first_conv.0"
+BATCH = 100
 
 
 @dataclass
@@ -61,3 +66,56 @@ class GateCounts:
                 for macs in (False, True)
             },
         }
+
+
+@dataclass(frozen=True)
+class ShuffleNetReport:
+    """What was measured on a set: labels right, of the integer function and of torch's float32, and where they differ.
+
+    Between recorded boundaries the integer function is the trace's; concatenations, shuffles and the mean are torch's.
+    """
+
+    images: int
+    right: int
+    float_right: int
+    differing: tuple[int, ...]
+    counts: GateCounts
+
+    @property
+    def top1(self) -> float:
+        """Accuracy of the integer function in percent."""
+        return 100.0 * self.right / self.images
+
+    def as_info(self, whole_set: bool) -> dict[str, Any]:
+        """Return plain values for a trace's metadata; `top1` stands for the full test set alone."""
+        return {
+            "top1" if whole_set else "top1_of_evaluated": round(self.top1, 4),
+            **self.counts.as_info(),
+            "evaluated_images": self.images,
+            "float32_top1": round(100.0 * self.float_right / self.images, 4),
+            "float32_label_differences": {"count": len(self.differing), "images": list(self.differing)},
+        }
+
+
+def measure_shufflenet(
+    net: ShuffleNetV2, images: Images, report: Callable[[int], None] = lambda _: None
+) -> ShuffleNetReport:
+    """Run every image through the integer function and through torch's; `report` takes the number of images done."""
+    counts = GateCounts()
+    run = IntegerRun(net.eval(), counts)
+    exact, floats = [], []
+    for start in range(0, len(images), BATCH):
+        part = images.take(slice(start, start + BATCH))
+        x = network_images(part.pixels)
+        exact.append(run(x).argmax(1).numpy())
+        with torch.no_grad():
+            floats.append(net(x).argmax(1).numpy())
+        report(start + len(part))
+    labels, float_labels = np.concatenate(exact), np.concatenate(floats)
+    return ShuffleNetReport(
+        len(images),
+        int((labels == images.labels).sum()),
+        int((float_labels == images.labels).sum()),
+        tuple(np.flatnonzero(labels != float_labels).tolist()),
+        counts,
+    )

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.arith.formats import Encoding
@@ -93,6 +95,11 @@ class ShuffleNetV2(nn.Module):
             x = self.get_submodule(name)(x)
         x = self.features(self.conv_last(x))
         return self.classifier(x.mean((2, 3))) if self.classes else x
+
+
+def network_images(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return images uint8 [N, H, W, 3] (RGB) as the network takes them: float32 [N, 3, H, W], BGR in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2))).float() / 255
 
 
 def gated_paths(net: nn.Module, scope: str) -> tuple[str, ...]:

@@ -7,17 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from pgsim.nn import Gating, trace
 from pgsim.nn.integers import IntegerRun
 from pgsim.train.data import Images, read_images
 from pgsim.train.shufflenet.calibrate import place_thresholds, start_clips
 from pgsim.train.shufflenet.measure import GateCounts
-from pgsim.train.shufflenet.network import ShuffleNetV2, quantised
+from pgsim.train.shufflenet.network import ShuffleNetV2, network_images, quantised
 from pgsim.train.shufflenet.weights import read_trunk
 from pgsim.workload.trace import Trace
 
@@ -25,11 +20,6 @@ SAMPLE_FILE = "imagenet_sample_1.npz"
 IMAGE_SIZE = 224
 CALIBRATION_IMAGES = 8
 MODEL = "shufflenetv2_x0.5_trunk"
-
-
-def network_images(pixels: NDArray[np.uint8]) -> Tensor:
-    """Return images uint8 [N, H, W, 3] (RGB) as the network takes them: float32 [N, 3, H, W], BGR in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2))).float() / 255
 
 
 def read_samples(folder: Path) -> Images:

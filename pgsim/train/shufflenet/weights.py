@@ -1,21 +1,70 @@
-"""Read a float trunk of ShuffleNet V2 0.5x, in the names of the authors' code."""
+"""Read a float trunk of ShuffleNet V2 0.5x, keep and read trained networks: checkpoints (.pt) and weights (.npz)."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pgsim.errors import InputError
+from pgsim.nn import Gating
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors
 from pgsim.train.data import open_npz
+from pgsim.train.recipe import read_fields
+from pgsim.train.shufflenet.network import ShuffleNetV2, quantised
+from pgsim.train.shufflenet.recipe import TASK, ShuffleNetRecipe, parse_shufflenet_recipe, shufflenet_recipe_text
 
+CLASSES = 10
+CHECKPOINT_FORMAT = "pgsim-shufflenet-checkpoint-1"
+WEIGHTS_FORMAT = "pgsim-shufflenet-weights-1"
 SKIPPED = "num_batches_tracked"
+QUANTISERS = (".alpha", ".bound", ".delta")
+"""What a quantised network has beside its weights: clips, fixed scales, thresholds."""
+
+
+@dataclass(frozen=True)
+class ShuffleNetCheckpoint:
+    """State of a run after `step` optimiser steps.
+
+    The random draws of a step depend on the recipe's seed and the step's number only, so no generator state is kept.
+
+    Attributes:
+        model: state dict of the network in training; `best` that of the epoch with the highest held-out accuracy.
+        best_history: what was measured then (`epoch`, `held_out_accuracy`, ...).
+        targets: of the thresholds' penalty, by layer.
+        loss: sum of the losses of this epoch's steps.
+        finished: the run is over and `best` is its result.
+    """
+
+    recipe: ShuffleNetRecipe
+    step: int
+    model: dict[str, Any]
+    best: dict[str, Any]
+    best_history: dict[str, Any]
+    targets: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    loss: float
+    finished: bool
+
+
+def build_shufflenet(recipe: ShuffleNetRecipe) -> ShuffleNetV2:
+    """Return the recipe's network with random weights, drawn from its seed; clips are not set."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(recipe.seed)
+        net = ShuffleNetV2(CLASSES)
+    if recipe.gated == "float":
+        return net
+    gating = None if recipe.gated == "none" else Gating(recipe.pred_bits, sparse=recipe.sparse_bp)
+    return quantised(net, recipe.act_bits, gating, recipe.gated)
 
 
 def read_trunk(net: nn.Module, path: Path) -> None:
-    """Copy the arrays of an npz into the stem and the stages of a float network; what follows stays as it is.
+    """Copy the arrays of an npz into the stem and the stages of a network; all else stays as it is.
 
     Raises InputError for a file that lacks an array, holds another, or has one of another shape.
     """
@@ -23,13 +72,90 @@ def read_trunk(net: nn.Module, path: Path) -> None:
     state = {
         name: tensor
         for name, tensor in net.state_dict().items()
-        if name.startswith(("first_conv.", "stage")) and not name.endswith(SKIPPED)
+        if name.startswith(("first_conv.", "stage")) and not name.endswith((SKIPPED, *QUANTISERS))
     }
     odd = sorted(set(state) ^ {name for name in arrays if not name.endswith(SKIPPED)})
     if odd:
         raise InputError(f"{path} must hold exactly the arrays of a ShuffleNet V2 0.5x trunk, not differ in {odd[0]!r}")
+    _copy(state, {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in state}, path)
+
+
+def start_from(net: ShuffleNetV2, path: Path) -> None:
+    """Copy weights and norms of another run's best epoch, or of a float trunk; clips and thresholds stay."""
+    if path.suffix == ".npz" and "meta" not in open_npz(path):
+        read_trunk(net, path)
+        return
+    source = read_shufflenet(path)[0].state_dict()
+    state = {n: t for n, t in net.state_dict().items() if not n.endswith(QUANTISERS)}
+    _copy(state, source, path)
+
+
+def save_shufflenet_checkpoint(path: Path, kept: ShuffleNetCheckpoint) -> None:
+    """Write the state, whole or not at all."""
+    save_tensors(path, {**vars(kept), "recipe": shufflenet_recipe_text(kept.recipe), "format": CHECKPOINT_FORMAT})
+
+
+def load_shufflenet_checkpoint(path: Path) -> ShuffleNetCheckpoint:
+    """Read a checkpoint of a ShuffleNet; anything else is an InputError. Loads tensors and plain values only."""
+    raw = load_tensors(path)
+    if raw.pop("format", None) != CHECKPOINT_FORMAT:
+        raise InputError(f"{path} must be a checkpoint of a ShuffleNet, not another file")
+    return ShuffleNetCheckpoint(**{**raw, "recipe": parse_shufflenet_recipe(raw["recipe"], str(path))})
+
+
+def save_shufflenet_weights(
+    path: Path, state: dict[str, Any], recipe: ShuffleNetRecipe, history: dict[str, Any]
+) -> None:
+    """Write a state dict under PyTorch's names, and `meta` (JSON: format, recipe, history), whole or not at all."""
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items() if not name.endswith(SKIPPED)}
+    save_arrays(path, {"format": WEIGHTS_FORMAT, "recipe": shufflenet_recipe_text(recipe), "history": history}, arrays)
+
+
+def is_shufflenet(path: Path) -> bool:
+    """Return whether a checkpoint or weights file holds a ShuffleNet; raises InputError for a broken file."""
+    if path.suffix == ".npz":
+        arrays = open_npz(path)
+        try:
+            return bool(json.loads(arrays["meta"].tobytes())["format"] == WEIGHTS_FORMAT)
+        except (ValueError, KeyError, TypeError):
+            return False
+    recipe = load_tensors(path).get("recipe")
+    return isinstance(recipe, str) and read_fields(recipe, str(path)).get("task") == TASK
+
+
+def read_shufflenet(path: Path) -> tuple[ShuffleNetV2, ShuffleNetRecipe, dict[str, Any]]:
+    """Read the best epoch of a run from its checkpoint (.pt) or weights (.npz).
+
+    Returns the network in evaluation mode, its recipe, and what is known of its training. Raises InputError for another
+    file, wrong arrays, or a checkpoint before its first epoch's end.
+    """
+    if path.suffix != ".npz":
+        kept = load_shufflenet_checkpoint(path)
+        if not kept.best:
+            raise InputError(f"{path} must hold a finished epoch, not stop at step {kept.step} of the first")
+        net = build_shufflenet(kept.recipe)
+        net.load_state_dict(kept.best)
+        return net.eval(), kept.recipe, kept.best_history
+    arrays = open_npz(path)
+    try:
+        meta = json.loads(arrays.pop("meta").tobytes())
+        text, history = str(meta["recipe"]), dict(meta["history"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} must hold weights of a ShuffleNet of pgsim train, not another npz") from None
+    recipe = parse_shufflenet_recipe(text, str(path))
+    net = build_shufflenet(recipe)
+    state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(SKIPPED)}
+    if set(arrays) != set(state):
+        odd = sorted(set(arrays) ^ set(state))[0]
+        raise InputError(f"{path} must hold exactly the arrays of {recipe.name}, not differ in {odd!r}")
+    _copy(state, {name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    return net.eval(), recipe, history
+
+
+def _copy(state: dict[str, Tensor], source: dict[str, Tensor], path: Path) -> None:
     for name, tensor in state.items():
-        if arrays[name].shape != tuple(tensor.shape):
-            raise InputError(f"{path}: {name} must be {list(tensor.shape)}, not {list(arrays[name].shape)}")
+        if name not in source or source[name].shape != tensor.shape:
+            found = list(source[name].shape) if name in source else "missing"
+            raise InputError(f"{path}: {name} must be {list(tensor.shape)}, not {found}")
         with torch.no_grad():
-            tensor.copy_(torch.from_numpy(arrays[name].astype(np.float32)))
+            tensor.copy_(source[name])

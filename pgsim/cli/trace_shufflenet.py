@@ -1,0 +1,66 @@
+"""pgsim trace, of a ShuffleNet V2 0.5x that pgsim train trained: measure its integer function, trace some images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pgsim.errors import InputError
+
+
+def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
+    """Measure the network on the test set and write the trace of the first images; return 0."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pgsim import nn
+    from pgsim.io.atomic import check_writable
+    from pgsim.io.trace import write_trace
+    from pgsim.paper.stored import write_result
+    from pgsim.train import loop
+    from pgsim.train.data import TEST_FILE, read_test
+    from pgsim.train.shufflenet.measure import measure_shufflenet
+    from pgsim.train.shufflenet.network import network_images
+    from pgsim.train.shufflenet.recipe import shufflenet_recipe_text
+    from pgsim.train.shufflenet.weights import read_shufflenet
+
+    net, recipe, history = read_shufflenet(Path(args.checkpoint))
+    if recipe.gated == "float":
+        raise InputError(f"{args.checkpoint} must be of a quantised or gated network for a trace, not of a float one")
+    test = read_test(Path(args.data))
+    if not 1 <= args.images <= len(test):
+        raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
+    count = len(test) if args.evaluate is None else args.evaluate
+    if not 1 <= count <= len(test):
+        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    for path in filter(None, (args.output, args.result)):
+        check_writable(path)  # measuring takes minutes
+    loop.prepare_process(args.threads)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("test set", total=count)
+        report = measure_shufflenet(net, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
+    info = {
+        "model": "shufflenetv2_x0.5_cifar",
+        "dataset": f"CIFAR-10 test ({TEST_FILE})",
+        "samples": list(range(args.images)),
+        "labels": test.labels[: args.images].tolist(),
+        "recipe": shufflenet_recipe_text(recipe),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "made_by": made_by,
+        "training": history,
+        "notes": "top1 is that of the integer function between recorded boundaries, the mean and what moves elements in"
+        " float32",
+        **report.as_info(whole_set=count == len(test)),
+    }
+    write_trace(args.output, nn.trace(net, network_images(test.pixels[: args.images]), info=info))
+    if args.result:
+        write_result(args.result, info)
+    sparsity = f"sparsity {100 * report.counts.sparsity():.2f} %" if recipe.gated != "none" else "no layer is gated"
+    print(
+        f"{args.output}: top-1 {report.top1:.2f} % of {report.images}, {sparsity},"
+        f" float32 labels differ on {len(report.differing)}",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,31 @@
+"""Recipes of every kind: the `task` of a YAML file decides which record it becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pgsim.errors import InputError
+from pgsim.train.language.recipe import TASK as LANGUAGE_TASK
+from pgsim.train.language.recipe import LanguageRecipe, parse_language_recipe
+from pgsim.train.recipe import Recipe, parse_recipe, read_fields
+from pgsim.train.shufflenet.recipe import TASK as SHUFFLENET_TASK
+from pgsim.train.shufflenet.recipe import ShuffleNetRecipe, parse_shufflenet_recipe
+
+AnyRecipe = Recipe | LanguageRecipe | ShuffleNetRecipe
+
+
+def parse_any_recipe(text: str, where: str) -> AnyRecipe:
+    """Turn YAML text into the record that its `task` calls for: a ResNet's where it has none."""
+    task = read_fields(text, where).get("task")
+    if task is None:
+        return parse_recipe(text, where)
+    if task == LANGUAGE_TASK:
+        return parse_language_recipe(text, where)
+    if task == SHUFFLENET_TASK:
+        return parse_shufflenet_recipe(text, where)
+    raise InputError(f"{where}: task must be '{LANGUAGE_TASK}', '{SHUFFLENET_TASK}' or left out, not {task!r}")
+
+
+def with_seed(recipe: AnyRecipe, seed: int) -> AnyRecipe:
+    """Return the recipe under another seed, named NAME_seedN, so that runs of several seeds fit one folder."""
+    return dataclasses.replace(recipe, seed=seed, name=f"{recipe.name}_seed{seed}")

@@ -1,0 +1,79 @@
+"""Train step by step to the end of each epoch: what the runs that keep their best epoch share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+RECENT = 50
+P = TypeVar("P")
+
+
+class EpochRun(Protocol):
+    """A training run that is measured after each epoch and knows its best one."""
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+    best_history: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The run's name, and that of its files."""
+        ...
+
+    def one_step(self) -> float:
+        """Take one optimiser step; return its loss."""
+        ...
+
+    def end_of_epoch(self) -> dict[str, Any]:
+        """Measure, keep the epoch where it is the best so far, return the log's line (`epoch`, ...)."""
+        ...
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write all that goes on from here."""
+        ...
+
+    def save_best(self, path: Path) -> None:
+        """Write the best epoch's weights."""
+        ...
+
+
+def train_epochs(
+    run: EpochRun,
+    out: Path,
+    progress: Callable[[int, int, float, float], P],
+    report: Callable[[P], None],
+    stop: Callable[[], bool],
+) -> bool:
+    """Train to the end, or until `stop()`; return whether the run is finished.
+
+    Writes `NAME.pt` (checkpoint, at every epoch's end and on stop), appends a line per epoch to `NAME.jsonl`, and keeps
+    the weights of the best epoch so far in `NAME.weights.npz`. `progress` makes what `report` takes of steps done and
+    wanted, the recent loss and seconds a step.
+    """
+    recent: list[float] = []
+    started, first = time.perf_counter(), run.step
+    while run.step < run.steps:
+        recent.append(run.one_step())
+        recent = recent[-RECENT:]
+        pace = (time.perf_counter() - started) / (run.step - first)
+        report(progress(run.step, run.steps, float(np.mean(recent)), pace))
+        ended = run.step % run.steps_per_epoch == 0
+        if ended:
+            line = {**run.end_of_epoch(), "seconds_per_step": round(pace, 4)}
+            run.save_checkpoint(out / f"{run.name}.pt")
+            if run.best_history["epoch"] == line["epoch"]:
+                run.save_best(out / f"{run.name}.weights.npz")
+            with (out / f"{run.name}.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+        if run.step < run.steps and stop():
+            if not ended:
+                run.save_checkpoint(out / f"{run.name}.pt")
+            return False
+    return True

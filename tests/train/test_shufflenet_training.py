@@ -1,0 +1,201 @@
+"""Training of ShuffleNet V2 0.5x on CIFAR-10: recipe, steps, resuming, and the measured trace of what it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+import pgsim  # noqa: E402
+from pgsim import nn as pg  # noqa: E402
+from pgsim.cli.main import main  # noqa: E402
+from pgsim.errors import InputError  # noqa: E402
+from pgsim.paper.stored import load_results  # noqa: E402
+from pgsim.train.data import read_test, read_train  # noqa: E402
+from pgsim.train.shufflenet import loop  # noqa: E402
+from pgsim.train.shufflenet.network import network_images  # noqa: E402
+from pgsim.train.shufflenet.recipe import (  # noqa: E402
+    ShuffleNetRecipe,
+    parse_shufflenet_recipe,
+    shufflenet_recipe_text,
+)
+from pgsim.train.shufflenet.weights import is_shufflenet, read_shufflenet  # noqa: E402
+from tests.train.synthetic import write_folder  # noqa: E402
+from tests.train.test_shufflenet import drawn, write_trunk  # noqa: E402
+
+FLOAT = """
+name: tiny_float
+task: shufflenet_cifar
+gated: float
+epochs: 2
+batch_size: 16
+learning_rate: 0.02
+momentum: 0.9
+weight_decay: 0.0001
+warmup_steps: 2
+holdout: 8
+seed: 3
+start_from: trunk.npz
+"""
+GATED = """
+act_bits: 6
+pred_bits: 4
+start_sparsity: 0.5
+hold_epochs: 1
+sigma: 0.001
+"""
+
+
+def recipe(text: str = FLOAT, **changes: object) -> ShuffleNetRecipe:
+    lines = [line for line in text.strip().splitlines() if line.split(":")[0] not in changes]
+    return parse_shufflenet_recipe("\n".join(lines + [f"{k}: {v}" for k, v in changes.items()]), "tiny.yaml")
+
+
+def gated(**changes: object) -> ShuffleNetRecipe:
+    return recipe(FLOAT + GATED, **{"name": "tiny", "gated": "all", "start_from": "tiny_float", **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """Calibrate on two images, without a search for the share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "CALIBRATION_IMAGES", 2)
+        patch.setattr(loop, "THRESHOLD_STEPS", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data folder, a random trunk, and a float and a gated run of two epochs."""
+    path = write_folder(tmp_path_factory.mktemp("data"))
+    write_trunk(path / "trunk.npz", drawn())
+    for each in (recipe(), gated()):
+        run = loop.ShuffleNetRun(each, read_train(path))
+        run.start(path, path)
+        assert loop.train_shufflenet(run, path, lambda _: None, lambda: False)
+    return path
+
+
+def test_recipes_survive_being_written_and_read() -> None:
+    for first in (recipe(), gated(), gated(gated="none", pred_bits=6)):
+        assert parse_shufflenet_recipe(shufflenet_recipe_text(first), "again") == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gated": "release"}, "gated must be 'float' or 'none' or 'pointwise' or 'all', not 'release'"),
+        ({"task": "x"}, "task must be 'shufflenet_cifar', not 'x'"),
+        ({"holdout": 0}, "holdout must be more than 0, not 0"),
+        ({"sigma": -1}, "sigma must be 0 or more, not -1.0"),
+        ({"start_sparsity": 2}, r"start_sparsity must be in \[0, 1\], not 2.0"),
+        ({"act_bits": 9}, r"act_bits must be in 2\.\.8, not 9"),
+        ({"pred_bits": 6}, r"pred_bits must be in 1\.\.5, not 6"),
+        ({"gated": "none"}, "pred_bits must be act_bits where gated is 'none', not 4"),
+        ({"gated": "float"}, "act_bits and pred_bits must be left out where gated is 'float', not 6/4"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=f"^tiny.yaml: {message}$"):
+        gated(**changes)
+
+
+def test_a_run_starts_from_the_trunk_and_from_a_float_run(folder: Path) -> None:
+    trunk, train = np.load(folder / "trunk.npz"), read_train(folder)
+    run = loop.ShuffleNetRun(recipe(), train)
+    run.start(folder, folder)
+    np.testing.assert_array_equal(
+        run.net.state_dict()["stage3.2.branch_main.5.weight"], trunk["stage3.2.branch_main.5.weight"]
+    )
+    best = read_shufflenet(folder / "tiny_float.weights.npz")[0].state_dict()
+    run = loop.ShuffleNetRun(gated(), train)
+    run.start(folder, folder)
+    state = run.net.state_dict()
+    assert all(torch.equal(state[name], best[name]) for name in best)
+    pg.reset_counts(run.net)
+    with torch.no_grad():
+        run.net.eval()(network_images(run.train.pixels[:2]))
+    reached = pg.sparsity(run.net)
+    assert 0.5 <= reached.by_output < 0.7
+    assert set(run.targets) == set(reached.layers)
+
+
+def test_the_loss_falls_on_images_that_stay_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "augment", lambda pixels, views, index: pixels[:8])
+    train = read_train(folder)
+    train.labels[:] = train.labels[0]
+    train.labels[1:8:2] = (train.labels[0] + 1) % 10
+    monkeypatch.setattr(loop, "epoch_draws", lambda *_: (np.arange(8), None))
+    run = loop.ShuffleNetRun(gated(epochs=10, batch_size=8, holdout=32, learning_rate=0.05), train)
+    run.start(folder, folder)
+    losses = [run.one_step() for _ in range(10)]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_a_resumed_run_ends_in_the_same_bits(folder: Path, tmp_path: Path) -> None:
+    train = read_train(folder)
+    first = loop.ShuffleNetRun(gated(), train)
+    first.start(folder, folder)
+    stops = iter([False, False, True])
+    assert not loop.train_shufflenet(first, tmp_path, lambda _: None, lambda: next(stops))
+    assert first.step == 3
+    again = loop.ShuffleNetRun(gated(), train)
+    again.restore(tmp_path / "tiny.pt")
+    assert loop.train_shufflenet(again, tmp_path, lambda _: None, lambda: False)
+    one, other = (read_shufflenet(path / "tiny.weights.npz") for path in (folder, tmp_path))
+    assert one[2] == other[2]
+    assert all(
+        torch.equal(a, b) for a, b in zip(one[0].state_dict().values(), other[0].state_dict().values(), strict=True)
+    )
+    lines = [json.loads(line) for line in (folder / "tiny.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert max(line["held_out_accuracy"] for line in lines) == one[2]["held_out_accuracy"]
+    with pytest.raises(InputError, match="must come from the same recipe"):
+        loop.ShuffleNetRun(gated(seed=4), train).restore(tmp_path / "tiny.pt")
+
+
+def test_the_trace_says_what_its_integer_function_does(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = folder / "tiny.weights.npz", tmp_path / "t.npz"
+    base = ["trace", "--checkpoint", str(weights), "--data", str(folder), "-o", str(out), "--images", "2"]
+    assert main([*base, "--result", str(tmp_path / "r.json")]) == 0
+    assert "top-1" in capsys.readouterr().err
+    trace, (net, _, _), test = pgsim.load_trace(out), read_shufflenet(weights), read_test(folder)
+    assert pgsim.verify(trace).equal
+    assert trace.images == 2
+    (logits,) = pg.run_integers(net, [network_images(test.pixels)])
+    assert trace.info["top1"] == 100 * float(np.mean(logits.argmax(1).numpy() == test.labels))
+    whole = pg.trace(net, network_images(test.pixels))
+    masks = [whole.tensors(k).mask for k, layer in enumerate(whole.layers) if layer.gate is not None]
+    share = 1 - sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
+    assert trace.info["sparsity_percent"] == pytest.approx(100 * share, abs=1e-3)
+    assert trace.info["b_avg_bits"]["gated_by_outputs"] == pytest.approx(6 - 2 * share, abs=1e-4)
+    (result,) = load_results([tmp_path / "r.json"])
+    assert set(result.b_avg) == set(trace.info["b_avg_bits"])
+    raw = [layer.name for layer in trace.layers if not layer.post]
+    assert raw == ["classifier.0"]
+
+
+def test_the_command_trains_and_a_float_network_has_no_trace(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(shufflenet_recipe_text(recipe(name="mine", epochs=1)))
+    assert main(["train", str(tmp_path / "mine.yaml"), "--data", str(folder), "--out", str(tmp_path)]) == 0
+    assert is_shufflenet(tmp_path / "mine.pt")
+    assert is_shufflenet(tmp_path / "mine.weights.npz")
+    assert not is_shufflenet(folder / "trunk.npz")
+    trace = ["trace", "--checkpoint", str(tmp_path / "mine.pt"), "--data", str(folder), "-o", str(tmp_path / "t.npz")]
+    assert main(trace) == 2
+
+
+def test_wrong_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(folder / "tiny.weights.npz"))
+    np.savez(tmp_path / "less.npz", **{n: a for n, a in arrays.items() if n != "features.alpha"})
+    with pytest.raises(InputError, match=r"exactly the arrays of tiny, not differ in 'features\.alpha'$"):
+        read_shufflenet(tmp_path / "less.npz")
+    with pytest.raises(InputError, match=r"must hold weights of a ShuffleNet of pgsim train, not another npz$"):
+        read_shufflenet(folder / "trunk.npz")

@@ -26,8 +26,9 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.train.shufflenet.weights import read_shufflenet
 
     net, recipe, history = read_shufflenet(Path(args.checkpoint))
-    if recipe.gated == "float":
-        raise InputError(f"{args.checkpoint} must be of a quantised or gated network for a trace, not of a float one")
+    if recipe.gated == "float" and args.output:
+        must = "must be of a quantised or gated network for a trace, not of a float one"
+        raise InputError(f"{args.checkpoint} {must}; --result without -o measures it")
     test = read_test(Path(args.data))
     if not 1 <= args.images <= len(test):
         raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
@@ -54,12 +55,17 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
         " float32",
         **report.as_info(whole_set=count == len(test)),
     }
-    write_trace(args.output, nn.trace(net, network_images(test.pixels[: args.images]), info=info))
+    if args.output:
+        write_trace(args.output, nn.trace(net, network_images(test.pixels[: args.images]), info=info))
     if args.result:
         write_result(args.result, info)
-    sparsity = f"sparsity {100 * report.counts.sparsity():.2f} %" if recipe.gated != "none" else "no layer is gated"
+    sparsity = (
+        f"sparsity {100 * report.counts.sparsity():.2f} %"
+        if recipe.gated in ("pointwise", "all")
+        else "no layer is gated"
+    )
     print(
-        f"{args.output}: top-1 {report.top1:.2f} % of {report.images}, {sparsity},"
+        f"{args.output or args.result}: top-1 {report.top1:.2f} % of {report.images}, {sparsity},"
         f" float32 labels differ on {len(report.differing)}",
         file=sys.stderr,
     )

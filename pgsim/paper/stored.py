@@ -182,7 +182,7 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         dataset=str(info["dataset"]).split(" test")[0] if "perplexity" not in info else PTB,
         method=method,
         bits=None if method is Method.FLOAT else (act_bits, pred_bits),
-        gating=str(recipe.get("gating", "")),
+        gating=str(recipe.get("gating", recipe.get("gated", ""))),
         threshold=float(recipe["delta_target"]) if fixed else None,
         policy=str(recipe.get("policy", "keep")),
         sparsity=None if sparsity is None else float(sparsity),
@@ -205,7 +205,7 @@ def _setting(recipe: Mapping[str, Any]) -> str:
 
 
 def _method(recipe: Mapping[str, Any]) -> Method:
-    if recipe.get("cell") == "float":
+    if "float" in (recipe.get("cell"), recipe.get("gated")):
         return Method.FLOAT
     if recipe["act_bits"] == recipe["pred_bits"]:
         return Method.PACT if recipe.get("clip", "pact") == "pact" else Method.UQ

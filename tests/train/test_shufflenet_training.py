@@ -15,6 +15,7 @@ import pgsim  # noqa: E402
 from pgsim import nn as pg  # noqa: E402
 from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
+from pgsim.paper.claims import Method  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train.data import read_test, read_train  # noqa: E402
 from pgsim.train.shufflenet import loop  # noqa: E402
@@ -176,13 +177,16 @@ def test_the_trace_says_what_its_integer_function_does(
     share = 1 - sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
     assert trace.info["sparsity_percent"] == pytest.approx(100 * share, abs=1e-3)
     assert trace.info["b_avg_bits"]["gated_by_outputs"] == pytest.approx(6 - 2 * share, abs=1e-4)
-    (result,) = load_results([tmp_path / "r.json"])
+    (result,) = load_results([tmp_path / "r.json"]).results
+    assert (result.method, result.bits, result.gating) == (Method.PG, (6, 4), "all")
     assert set(result.b_avg) == set(trace.info["b_avg_bits"])
     raw = [layer.name for layer in trace.layers if not layer.post]
     assert raw == ["classifier.0"]
 
 
-def test_the_command_trains_and_a_float_network_has_no_trace(folder: Path, tmp_path: Path) -> None:
+def test_the_command_trains_and_a_float_network_has_no_trace(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.yaml").write_text(shufflenet_recipe_text(recipe(name="mine", epochs=1)))
     assert main(["train", str(tmp_path / "mine.yaml"), "--data", str(folder), "--out", str(tmp_path)]) == 0
     assert is_shufflenet(tmp_path / "mine.pt")
@@ -190,6 +194,11 @@ def test_the_command_trains_and_a_float_network_has_no_trace(folder: Path, tmp_p
     assert not is_shufflenet(folder / "trunk.npz")
     trace = ["trace", "--checkpoint", str(tmp_path / "mine.pt"), "--data", str(folder), "-o", str(tmp_path / "t.npz")]
     assert main(trace) == 2
+    assert main([*trace[:-2], "--result", str(tmp_path / "r.json")]) == 0
+    (result,) = load_results([tmp_path / "r.json"]).results
+    assert (result.method, result.bits, result.sparsity) == (Method.FLOAT, None, None)
+    assert main(["paper", str(tmp_path / "r.json"), "--table", "1"]) == 0
+    assert "In no table" in capsys.readouterr().out
 
 
 def test_wrong_weights_are_refused(folder: Path, tmp_path: Path) -> None:

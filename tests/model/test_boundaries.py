@@ -172,11 +172,12 @@ def test_a_boundary_comes_over_the_channel_for_each_layer_that_adds_it_or_reads_
     assert [p.traffic.input_off_chip for p in places] == [True, False, True, False, False]
     assert [p.words for p in places] == [
         "input off chip, output on chip",
-        "input on chip, output on chip, shortcut off chip",
+        "input on chip, output off chip, shortcut off chip",  # its stream, which no layer adds
         "input off chip, output off chip, shortcut off chip",
         "input on chip, output on chip, shortcut off chip",
         "input on chip, output off chip",
     ]
+    assert [p.unread for p in places] == [(), ("stream",), (), (), ()]
 
 
 def test_a_layer_that_streams_a_boundary_s_codes_leaves_a_quarter_of_the_buffer_to_them() -> None:

@@ -126,6 +126,7 @@ def test_a_run_starts_from_the_trunk_and_from_a_float_run(folder: Path) -> None:
     assert set(run.targets) == set(reached.layers)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_images_that_stay_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "augment", lambda pixels, views, index: pixels[:8])
     train = read_train(folder)

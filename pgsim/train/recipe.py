@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -207,13 +208,20 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
         raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not 'start'")
     if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
         raise InputError(f"{where}: delta_target must be a number or 'start', not {recipe.delta_target!r}")
-    for key in _POSITIVE:
+    check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
+
+
+def check_numbers(
+    recipe: object, where: str, positive: Iterable[str], not_negative: Iterable[str], shares: Iterable[str]
+) -> None:
+    """Refuse a recipe of any kind whose fields of these names are not above 0, not 0 or more, not in [0, 1]."""
+    for key in positive:
         if not getattr(recipe, key) > 0:
             raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")
-    for key in _NOT_NEGATIVE:
+    for key in not_negative:
         if not getattr(recipe, key) >= 0:
             raise InputError(f"{where}: {key} must be 0 or more, not {getattr(recipe, key)}")
-    for key in _SHARES:
+    for key in shares:
         if not 0 <= getattr(recipe, key) <= 1:
             raise InputError(f"{where}: {key} must be in [0, 1], not {getattr(recipe, key)}")
 

@@ -9,7 +9,7 @@ import yaml
 
 from pgsim.arith.formats import Encoding
 from pgsim.errors import InputError
-from pgsim.train.recipe import read_fields, read_record
+from pgsim.train.recipe import check_numbers, read_fields, read_record
 
 TASK = "language_model"
 
@@ -99,12 +99,7 @@ def _check_ranges(recipe: LanguageRecipe, where: str) -> None:
         if getattr(recipe, key) not in known:
             words = " or ".join(f"'{word}'" for word in known)
             raise InputError(f"{where}: {key} must be {words}, not {getattr(recipe, key)!r}")
-    for key in _POSITIVE:
-        if not getattr(recipe, key) > 0:
-            raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")
-    for key in _NOT_NEGATIVE:
-        if not getattr(recipe, key) >= 0:
-            raise InputError(f"{where}: {key} must be 0 or more, not {getattr(recipe, key)}")
+    check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, ())
     for key in ("input_dropout", "output_dropout"):
         if not 0 <= getattr(recipe, key) < 1:
             raise InputError(f"{where}: {key} must be in [0, 1), not {getattr(recipe, key)}")

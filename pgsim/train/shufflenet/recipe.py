@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from pgsim.errors import InputError
-from pgsim.train.recipe import read_fields, read_record
+from pgsim.train.recipe import check_numbers, read_fields, read_record
 
 TASK = "shufflenet_cifar"
 
@@ -70,15 +70,7 @@ def parse_shufflenet_recipe(text: str, where: str) -> ShuffleNetRecipe:
         if getattr(recipe, key) not in known:
             words = " or ".join(f"'{word}'" for word in known)
             raise InputError(f"{where}: {key} must be {words}, not {getattr(recipe, key)!r}")
-    for key in _POSITIVE:
-        if not getattr(recipe, key) > 0:
-            raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")
-    for key in _NOT_NEGATIVE:
-        if not getattr(recipe, key) >= 0:
-            raise InputError(f"{where}: {key} must be 0 or more, not {getattr(recipe, key)}")
-    for key in _SHARES:
-        if not 0 <= getattr(recipe, key) <= 1:
-            raise InputError(f"{where}: {key} must be in [0, 1], not {getattr(recipe, key)}")
+    check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
     _check_bits(recipe, where)
     return recipe
 

@@ -19,8 +19,10 @@ from pgsim.cli.train_list import ListRecipes
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
+    from pgsim.train.language.loop import LanguageRun
     from pgsim.train.language.recipe import LanguageRecipe
     from pgsim.train.recipe import Recipe
+    from pgsim.train.shufflenet.loop import ShuffleNetRun
     from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
 
 
@@ -203,53 +205,46 @@ def _language_job(recipe: LanguageRecipe, args: argparse.Namespace, out: Path, c
     from pgsim.train.language.corpus import read_corpus
     from pgsim.train.language.loop import LanguageRun, train_language
 
-    data = Path(args.data)
-    job = LanguageRun(recipe, read_corpus(data), args.device)
-    if args.resume:
-        job.restore(checkpoint)
-    else:
-        job.start(out, data)
-    weights = out / f"{recipe.name}.weights.npz"
+    job = LanguageRun(recipe, read_corpus(Path(args.data)), args.device)
 
-    def finish() -> str:
+    def result() -> str:
         perplexity = job.test()
-        job.save_best(weights)
         valid = job.best_history["valid_perplexity"]
-        return (
-            f"wrote {checkpoint} and {weights} (epoch {job.best_history['epoch']}): perplexity {valid:.2f} on the"
-            f" validation words, {perplexity:.2f} on the test words"
-        )
+        return f"perplexity {valid:.2f} on the validation words, {perplexity:.2f} on the test words"
 
-    return Job(
-        job.steps,
-        lambda: job.step,
-        lambda report, stop: train_language(job, out, report, stop),
-        weights,
-        finish,
-    )
+    return _best_epoch_job(job, lambda report, stop: train_language(job, out, report, stop), args, checkpoint, result)
 
 
 def _shufflenet_job(recipe: ShuffleNetRecipe, args: argparse.Namespace, out: Path, checkpoint: Path) -> Job:
     from pgsim.train.data import read_train
     from pgsim.train.shufflenet.loop import ShuffleNetRun, train_shufflenet
 
-    data = Path(args.data)
-    job = ShuffleNetRun(recipe, read_train(data), args.device)
+    job = ShuffleNetRun(recipe, read_train(Path(args.data)), args.device)
+
+    def result() -> str:
+        return f"{100 * job.best_history['held_out_accuracy']:.2f} % of held-out images"
+
+    return _best_epoch_job(job, lambda report, stop: train_shufflenet(job, out, report, stop), args, checkpoint, result)
+
+
+def _best_epoch_job(
+    job: LanguageRun | ShuffleNetRun,
+    train: Callable[[Callable[[Step], None], Callable[[], bool]], bool],
+    args: argparse.Namespace,
+    checkpoint: Path,
+    result: Callable[[], str],
+) -> Job:
+    """A run that leaves its best epoch's weights, begun or resumed; `result` says what that epoch reached."""
+    out = checkpoint.parent
     if args.resume:
         job.restore(checkpoint)
     else:
-        job.start(out, data)
-    weights = out / f"{recipe.name}.weights.npz"
+        job.start(out, Path(args.data))
+    weights = out / f"{job.recipe.name}.weights.npz"
 
     def finish() -> str:
+        said = result()
         job.save_best(weights)
-        right = 100 * job.best_history["held_out_accuracy"]
-        return f"wrote {checkpoint} and {weights} (epoch {job.best_history['epoch']}): {right:.2f} % of held-out images"
+        return f"wrote {checkpoint} and {weights} (epoch {job.best_history['epoch']}): {said}"
 
-    return Job(
-        job.steps,
-        lambda: job.step,
-        lambda report, stop: train_shufflenet(job, out, report, stop),
-        weights,
-        finish,
-    )
+    return Job(job.steps, lambda: job.step, train, weights, finish)

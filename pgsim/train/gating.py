@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pgsim.train import kernels
 from pgsim.train.fused import new_like, rows, runs_kernels
+from pgsim.train.integer_conv import convolve_codes, narrowed
 from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
 
 SURROGATE_SLOPE = 5.0
@@ -34,7 +34,7 @@ def integer_threshold(delta: Tensor, unit: float, update_bits: int) -> Tensor:
 
 def _backward_conv(ctx: Any, grad: Tensor, x: Tensor, w: Tensor, need_x: bool, need_w: bool) -> tuple[Any, Any]:
     grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-        grad, x, w, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1], False, [0, 0], 1, [need_x, need_w, False]
+        grad, x.float(), w, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1], False, [0, 0], 1, [need_x, need_w, False]
     )
     return grad_x, grad_w
 
@@ -79,16 +79,19 @@ def gate_backward_tensors(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[T
 class DenseConv(torch.autograd.Function):
     """Convolve `codes` [N, C, H, W] with the int8 codes of `weight` [K, C, R, S]; return real outputs [N, K, P, Q].
 
-    `act_step` is the real value of one activation code. No bias: batch norm follows.
+    `act_step` is the real value of one activation code; `signed` codes may be negative. No bias: batch norm follows.
     """
 
     @staticmethod
-    def forward(ctx: Any, codes: Tensor, weight: Tensor, act_step: float, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, codes: Tensor, weight: Tensor, act_step: float, stride: int, padding: int, signed: bool = False
+    ) -> Tensor:
+        codes = codes if signed else narrowed(codes)
         w_codes, clip = weight_codes(weight)
         ctx.weight_step = float(clip) / WEIGHT_CODE_MAX
         ctx.act_step, ctx.stride, ctx.padding = act_step, stride, padding
         ctx.save_for_backward(codes, w_codes)
-        return F.conv2d(codes, w_codes, None, stride, padding).mul_(act_step * ctx.weight_step)
+        return convolve_codes(codes, w_codes, stride, padding).mul_(act_step * ctx.weight_step)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -96,7 +99,7 @@ class DenseConv(torch.autograd.Function):
         grad_x, grad_w = _backward_conv(ctx, grad, codes, w_codes, ctx.needs_input_grad[0], True)
         if grad_x is not None:
             grad_x.mul_(ctx.weight_step)
-        return grad_x, grad_w.mul_(ctx.act_step), None, None, None
+        return grad_x, grad_w.mul_(ctx.act_step), *[None] * 4
 
 
 class GatedConv(torch.autograd.Function):
@@ -133,9 +136,9 @@ class GatedConv(torch.autograd.Function):
         ctx.act_step, ctx.stride, ctx.padding, ctx.update_bits = act_step, stride, padding, update_bits
         ctx.keep = keep
         unit = act_step * ctx.weight_step
-        high, low = split_codes(codes, update_bits)
-        acc_high = F.conv2d(high, w_codes, None, stride, padding)
-        acc_low = F.conv2d(low, w_codes, None, stride, padding)
+        high, low = split_codes(narrowed(codes), update_bits)
+        acc_high = convolve_codes(high, w_codes, stride, padding)
+        acc_low = convolve_codes(low, w_codes, stride, padding)
         threshold = integer_threshold(delta, unit, update_bits).float()
         gate = gate_rows if runs_kernels(codes) else gate_tensors
         out, mask, slopes = gate(acc_high, acc_low, threshold, delta.detach(), unit, update_bits, sparse, keep)

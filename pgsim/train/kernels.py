@@ -7,6 +7,8 @@ float64: the order of the rows is part of the result and must not change.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -131,7 +133,22 @@ def affine_backward(dy: F32, x: F32, a: F32, b: F32, c0: F32, out: F32) -> None:
             out[i, c] = a[c] * dy[i, c] + b[c] * x[i, c] + c0[c]
 
 
-@njit(cache=True, fastmath=True)
+@njit(inline="always")
+def sigmoid_slope(z: Any) -> Any:
+    """s*(1 - s) of s = sigmoid(z), of exp(-|z|/32) to the 32nd: without a call, so the loop around runs in vectors.
+
+    Off by less than 2e-7; beyond |z| = 24 it stays at 4e-11.
+    """
+    r = min(abs(z), np.float32(24)) * np.float32(-1 / 32)
+    e = r * np.float32(1 / 120) + np.float32(1 / 24)
+    e = np.float32(1) + r * (np.float32(1) + r * (np.float32(1 / 2) + r * (np.float32(1 / 6) + r * e)))
+    for _ in range(5):
+        e *= e
+    d = np.float32(1) + e
+    return e / (d * d)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
 def gate(
     high: F32, low: F32, threshold: F32, delta: F32, unit: float, up: float, slope: float, factor: float, sparse: bool,
     keep: bool, out: F32, mask: U8, weight: F32,
@@ -142,20 +159,17 @@ def gate(
     s = sigmoid(slope*(unit*up*high - delta)) and m = mask if `sparse`, else 1. Without `keep` an output that is not
     updated is 0: out = unit*mask*(up*high + low), and up*high + low takes the place of low in `weight`.
     """
-    zero, one = np.float32(0), np.float32(1)
     k_high, k_low = np.float32(unit * up), np.float32(unit)
     steep, scale = np.float32(slope), np.float32(-factor * slope * unit)
+    kept, dense = np.float32(keep), np.float32(not sparse)
+    from_high = np.float32(up) * np.float32(not keep)
     for i in range(high.shape[0]):
         for c in range(high.shape[1]):
-            m = high[i, c] > threshold[c]
-            mask[i, c] = m
-            out[i, c] = (k_high * high[i, c] if keep or m else zero) + (k_low * low[i, c] if m else zero)
-        for c in range(high.shape[1]):
-            weight[i, c] = zero
-            gained = low[i, c] if keep else np.float32(up) * high[i, c] + low[i, c]
-            if (mask[i, c] or not sparse) and gained != zero:
-                s = one / (one + np.exp(-steep * (k_high * high[i, c] - delta[c])))
-                weight[i, c] = scale * gained * s * (one - s)
+            m = np.float32(high[i, c] > threshold[c])
+            mask[i, c] = np.uint8(m)
+            out[i, c] = k_high * high[i, c] * max(kept, m) + k_low * low[i, c] * m
+            gained = (from_high * high[i, c] + low[i, c]) * max(dense, m)
+            weight[i, c] = scale * gained * sigmoid_slope(steep * (k_high * high[i, c] - delta[c]))
 
 
 @njit(cache=True, fastmath=True)

@@ -76,6 +76,7 @@ class Conv(nn.Module):
         self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool, keep: bool = True, kernel: int = 3
     ) -> None:
         super().__init__()
+        self.signed = False
         self.stride, self.update_bits, self.sparse, self.keep = stride, update_bits, sparse, keep
         self.padding = kernel // 2
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
@@ -94,7 +95,7 @@ class Conv(nn.Module):
 
     def forward(self, codes: Tensor, act_step: float) -> Tensor:
         if self.delta is None:
-            return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, self.padding))
+            return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, self.padding, self.signed))
         out, mask = cast(
             tuple[Tensor, Tensor],
             GatedConv.apply(codes, self.weight, self.delta, act_step, self.stride, self.padding, *self.gate_options),
@@ -229,6 +230,7 @@ class PGResNet(nn.Module):
         self.blocks_per_stage = BLOCKS_PER_STAGE[network]
         options = Options(act_bits, pred_bits, gating, sparse, keep, learned_clip)
         self.stem = Conv(3, STAGES[0], 1, 0, sparse)
+        self.stem.signed = True
         self.bn = nn.BatchNorm2d(STAGES[0])
         self.pact = Pact(2**act_bits - 1, learned_clip)
         blocks = []

@@ -35,12 +35,14 @@ def split_codes(codes: Tensor, update_bits: int) -> tuple[Tensor, Tensor]:
     """Split unsigned codes into their high and low plane: `codes == high * 2**update_bits + low` (equation 1).
 
     Args:
-        codes: float32 tensor of integers in [0, 2**act_bits - 1].
+        codes: integers in [0, 2**act_bits - 1], of dtype float32 or uint8.
         update_bits: bits of the low plane, 1 or more.
 
     Returns:
-        `high` and `low`, float32 tensors of non-negative integers.
+        `high` and `low`, non-negative integers of the same dtype.
     """
+    if codes.dtype == torch.uint8:
+        return codes >> update_bits, codes & (2**update_bits - 1)
     high = torch.mul(codes, 2.0**-update_bits).floor_()
     return high, torch.sub(codes, high, alpha=2.0**update_bits)
 

@@ -17,7 +17,7 @@ from pgsim.paper.stored import load_results, write_result  # noqa: E402
 from pgsim.paper.tables import rows  # noqa: E402
 from pgsim.train.any_recipe import parse_any_recipe  # noqa: E402
 from pgsim.train.language.model import build_model  # noqa: E402
-from pgsim.train.language.recipe import LanguageRecipe  # noqa: E402
+from pgsim.train.language.recipe import LanguageRecipe, language_recipe_text  # noqa: E402
 from pgsim.train.network import build_network  # noqa: E402
 from pgsim.train.recipe import find_recipe, parse_recipe, recipe_text, shipped_recipes  # noqa: E402
 from pgsim.train.shufflenet.recipe import ShuffleNetRecipe  # noqa: E402
@@ -45,8 +45,8 @@ def test_the_network_of_a_shipped_recipe_can_be_built(name: str) -> None:
     assert len(net.gated_convs()) == {"none": 0, "release": 1, "all": 2}[found.gating] * len(net.blocks)
 
 
-BASE = "resnet20_3-2_release"
-BASED = [name for name in shipped_recipes() if "base:" in find_recipe(name)[0]]
+BASE = "resnet20_3-2_short"
+BASED = [name for name in shipped_recipes() if f"base: {BASE}" in find_recipe(name)[0]]
 
 
 @pytest.mark.parametrize("name", BASED)
@@ -60,24 +60,29 @@ def test_baselines_have_the_budget_of_what_they_are_compared_with(name: str) -> 
     assert found.float_weights == f"{found.network}_cifar10.npz"
 
 
-def test_the_tables_rows_of_resnets_have_a_recipe_each(tmp_path: Path) -> None:
-    """A run of every recipe, with the sparsity that it holds, would leave no row empty but the float networks' and
+def test_the_tables_rows_of_resnets_and_the_lstm_have_a_recipe_each(tmp_path: Path) -> None:
+    """A run of every recipe, with the sparsity that it holds, would leave no row empty but the float ResNets' and
     Table 7's fixed thresholds, whose values the paper does not give."""
     for name in shipped_recipes():
         found = parse_any_recipe(*find_recipe(name))
-        if isinstance(found, LanguageRecipe | ShuffleNetRecipe):
+        if isinstance(found, ShuffleNetRecipe):
             continue
-        info = {"recipe": recipe_text(found), "model": found.network, "dataset": "CIFAR-10 test", "top1": 90.0}
-        gating = {"sparsity_percent": 100 * found.hold_sparsity, "mac_sparsity_percent": 100 * found.hold_sparsity}
-        info |= {"epochs": found.epochs, "seed": found.seed, **(gating if found.gating != "none" else {})}
+        if isinstance(found, LanguageRecipe):
+            info = {"recipe": language_recipe_text(found), "model": "lstm300", "dataset": "", "perplexity": 100.0}
+            held, gated = found.start_sparsity, found.cell == "gated"
+        else:
+            info = {"recipe": recipe_text(found), "model": found.network, "dataset": "CIFAR-10 test", "top1": 90.0}
+            held, gated = found.hold_sparsity, found.gating != "none"
+        gating = {"sparsity_percent": 100 * held, "mac_sparsity_percent": 100 * held}
+        info |= {"epochs": found.epochs, "seed": found.seed, **(gating if gated else {})}
         write_result(tmp_path / f"{name}.json", info)
     results = load_results([tmp_path]).results
-    assert len(BASED) == 44
+    assert len(BASED) == 45
     empty = [
         (row.claim.table, row.claim.method.value)
         for table in TABLES
         for row in rows(results, table)
-        if row.ours is None and row.claim.network.startswith("resnet")
+        if row.ours is None and row.claim.network.startswith(("resnet", "lstm"))
     ]
     assert sorted(set(empty)) == [(1, "float"), (7, "Fix-Threshold"), (7, "float")]
 
@@ -99,7 +104,7 @@ def test_a_base_gives_what_the_file_does_not() -> None:
         ("base: [a]\nname: x", r"base must be a recipe that pgsim ships \(pgsim train --list\), not \['a'\]"),
         (
             "base: resnet20_8_uq\nname: x",
-            r"base must be a recipe without a base, not resnet20_8_uq \(base: resnet20_3-2_release\)",
+            r"base must be a recipe without a base, not resnet20_8_uq \(base: resnet20_3-2_short\)",
         ),
         (f"base: {BASE}\nact_bits: 4", "name must be given, not missing"),
         (f"base: {BASE}\nbase: {BASE}\nname: x", "a recipe's keys must be unique, not 'base' twice"),
@@ -116,8 +121,8 @@ def test_the_shipped_recipes_are_listed_without_data(capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == shipped_recipes()
     words = {line.split()[0]: line.split(maxsplit=4)[1:] for line in lines[1:]}
-    assert words["resnet20_3-2_fixed_-1_zero"] == ["resnet20", "3/2", "14", "Fix-Threshold -1, zeroed"]
-    assert words["resnet56_8_uq"] == ["resnet56", "8", "14", "uniform quantisation"]
+    assert words["resnet20_3-2_fixed_-1_zero"] == ["resnet20", "3/2", "4", "Fix-Threshold -1, zeroed"]
+    assert words["resnet56_8_uq"] == ["resnet56", "8", "4", "uniform quantisation"]
     assert words["resnet20_8_pact"][3] == "PACT"
     assert words["resnet20_6-4_seernet"][3] == "SeerNet, Sp held at 52 %"
     assert "dense back-propagation" in words["resnet20_4-3_dense-bp"][3]

@@ -106,11 +106,11 @@ def _recipe(ours: Runs, row: Row) -> tuple[str, ...]:
 
 
 def _epochs(ours: Runs) -> str:
-    return f"{'' if ours.first.finished else '<'}{ours.first.epochs}"
+    return "-" if ours.first.epochs is None else f"{'' if ours.first.finished else '<'}{ours.first.epochs}"
 
 
 def _seeds(ours: Runs) -> str:
-    return ",".join(map(str, ours.seeds))
+    return ",".join(map(str, ours.seeds)) or "-"
 
 
 def _not_placed(stored: Stored) -> Iterator[str]:

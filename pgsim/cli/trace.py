@@ -17,7 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--checkpoint",
         metavar="CKPT",
-        help="checkpoint (.pt) or weights (.npz) of pgsim train, or a state dict of the authors' release",
+        help="checkpoint (.pt) or weights (.npz) of pgsim train, a state dict of the authors' release, or a float"
+        " ResNet's weights (--result alone)",
     )
     network.add_argument("--trunk", metavar="TRUNK.npz", help="float trunk of ShuffleNet V2 0.5x, to be calibrated")
     parser.add_argument(
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     from importlib.metadata import PackageNotFoundError, version
 
+    from pgsim.cli.trace_float import measure_float
     from pgsim.cli.trace_language import trace_language
     from pgsim.cli.trace_shufflenet import trace_shufflenet
     from pgsim.io.atomic import check_writable
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.train.recipe import recipe_text
     from pgsim.train.release.state import is_release
     from pgsim.train.shufflenet.weights import is_shufflenet
+    from pgsim.train.teacher import is_float_resnet
     from pgsim.train.weights import read_network
 
     if args.threads < 1:
@@ -92,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         return trace_language(args, made_by)
     if is_shufflenet(Path(args.checkpoint)):
         return trace_shufflenet(args, made_by)
+    if is_float_resnet(Path(args.checkpoint)):
+        return measure_float(args, made_by)
     net, recipe, history = read_network(Path(args.checkpoint))
     test = read_test(Path(args.data))
     if not 1 <= args.images <= len(test):

@@ -33,8 +33,8 @@ class Runs:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seed of each run, ascending."""
-        return tuple(one.seed for one in self.results)
+        """The seed of each run, ascending; none of weights that came from elsewhere."""
+        return tuple(one.seed for one in self.results if one.seed is not None)
 
     @property
     def score(self) -> float:
@@ -78,7 +78,7 @@ def group_runs(results: Sequence[Result]) -> list[Runs]:
             one.finished, one.setting,
         )  # fmt: skip
         found.setdefault(key, []).append(one)
-    return [Runs(tuple(sorted(group, key=lambda one: one.seed))) for group in found.values()]
+    return [Runs(tuple(sorted(group, key=lambda one: one.seed or 0))) for group in found.values()]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

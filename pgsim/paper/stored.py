@@ -29,7 +29,8 @@ class Result:
     Sparsities in percent; `b_avg` by weighting, as in a trace's metadata (`gated_by_outputs`, `all_by_macs`, ...);
     `score` top-1 in percent or perplexity. `finished` is False for weights of an earlier epoch or of a stopped run,
     `epochs` the recipe's all the same. `setting` is the recipe but for its name and seed, as JSON: runs that differ in
-    the seed alone have the same. `source` names the file, `digest` its content (of a trace, the seal's).
+    the seed alone have the same. Of weights that the project did not train, epochs and seed are None and the setting
+    is their digest. `source` names the file, `digest` its content (of a trace, the seal's).
     """
 
     network: str
@@ -43,8 +44,8 @@ class Result:
     mac_sparsity: float | None
     b_avg: Mapping[str, float]
     score: float
-    epochs: int
-    seed: int
+    epochs: int | None
+    seed: int | None
     source: str
     digest: str
     finished: bool = True
@@ -151,7 +152,7 @@ def _read(path: Path) -> Result | LeftOut:
 
 def _why_left_out(info: Mapping[str, Any]) -> str:
     """Return why the metadata tell no result; empty where they do."""
-    if "recipe" not in info:
+    if "recipe" not in info and "given_weights" not in info:
         known = (("top-1", "top1"), ("Sp", "sparsity_percent"))
         figures = ", ".join(f"{word} {info[key]:.2f} %" for word, key in known if key in info)
         tail = f" ({figures})" if figures else ""
@@ -165,6 +166,8 @@ def _why_left_out(info: Mapping[str, Any]) -> str:
 
 
 def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
+    if "given_weights" in info:
+        return _given(info, source, digest)
     recipe = yaml.safe_load(info["recipe"])
     score = info["perplexity"] if "perplexity" in info else info["top1"]
     method = _method(recipe)
@@ -195,6 +198,28 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         digest=digest,
         finished=bool(info.get("training", {}).get("finished", True)),
         setting=_setting(recipe),
+    )
+
+
+def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
+    """Return the result of float weights that came from elsewhere."""
+    return Result(
+        network=str(info["model"]),
+        dataset=str(info["dataset"]).split(" test")[0],
+        method=Method.FLOAT,
+        bits=None,
+        gating="given weights",
+        threshold=None,
+        policy="keep",
+        sparsity=None,
+        mac_sparsity=None,
+        b_avg={},
+        score=float(info["top1"]),
+        epochs=None,
+        seed=None,
+        source=source,
+        digest=digest,
+        setting=str(info["given_weights"]["sha256"]),
     )
 
 

@@ -93,6 +93,12 @@ def image_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
     return np.stack(planes, axis=1)
 
 
+def normalised(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return images uint8 [N, 32, 32, 3] as (v/255 - mean)/std, float32 [N, 3, 32, 32], channels last."""
+    x = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
 def as_tensor(codes: NDArray[np.int8]) -> Tensor:
     """Return int8 codes [N, C, H, W] as a channels-last float32 tensor of the same integers."""
     return torch.from_numpy(np.ascontiguousarray(codes)).to(torch.float32, memory_format=torch.channels_last)

@@ -38,10 +38,14 @@ class FloatResNet:
         weight = (a[f"{conv}.weight"] * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
         return weight, a[f"{bn}.bias"] - a[f"{bn}.running_mean"] * scale
 
-    @torch.no_grad()
     def __call__(self, image_codes: Tensor) -> Tensor:
         """Return logits [N, 10] of image codes (float32, [N, 3, 32, 32])."""
-        x = F.relu_(F.conv2d(image_codes * (IMAGE_CLIP / IMAGE_CODE_MAX), *self.folded["conv1"], padding=1))
+        return self.logits(image_codes * (IMAGE_CLIP / IMAGE_CODE_MAX))
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits [N, 10] of normalised images (float32, [N, 3, 32, 32])."""
+        x = F.relu_(F.conv2d(images, *self.folded["conv1"], padding=1))
         for stage in (1, 2, 3):
             for index in range(self.blocks):
                 stride = 2 if stage > 1 and index == 0 else 1
@@ -53,6 +57,14 @@ class FloatResNet:
                     x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, pad, pad))
                 x = y.add_(x).relu_()
         return F.linear(x.mean((2, 3)), self.arrays["linear.weight"], self.arrays["linear.bias"])
+
+
+def is_float_resnet(path: Path) -> bool:
+    """Tell whether an npz file has a float CIFAR ResNet's names; False for one that cannot be read."""
+    try:
+        return path.suffix == ".npz" and {"layer1.0.conv1.weight", "linear.weight"} <= open_npz(path).keys()
+    except InputError:
+        return False
 
 
 def read_teacher(path: Path, device: str = "cpu") -> FloatResNet:

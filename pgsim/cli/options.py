@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgsim.cli.trace_options import up_to
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,11 +76,9 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = Path(args.checkpoint)
     net, recipe, _ = read_network(checkpoint)
     test = read_test(Path(args.data))
-    count = len(test) if args.evaluate is None else args.evaluate
-    if not 1 <= count <= len(test):
-        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
-    if traced is not None and not 1 <= args.images <= len(test):
-        raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
+    count = up_to("--evaluate", args.evaluate, len(test))
+    if traced is not None:
+        up_to("--images", args.images, len(test))
     for path in [args.output, *(args.trace or [])[1:]]:
         if path:
             check_writable(path)  # measuring takes minutes

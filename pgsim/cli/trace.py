@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pgsim.cli.trace_options import up_to
 from pgsim.cli.trace_release import add_release_options, refuse_release_options, trace_release
 from pgsim.cli.trace_trunk import add_trunk_options, refuse_trunk_options, trace_trunk
 from pgsim.errors import InputError
@@ -99,11 +100,8 @@ def run(args: argparse.Namespace) -> int:
         return measure_float(args, made_by)
     net, recipe, history = read_network(Path(args.checkpoint))
     test = read_test(Path(args.data))
-    if not 1 <= args.images <= len(test):
-        raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
-    count = len(test) if args.evaluate is None else args.evaluate
-    if not 1 <= count <= len(test):
-        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    up_to("--images", args.images, len(test))
+    count = up_to("--evaluate", args.evaluate, len(test))
     for path in filter(None, (args.output, args.result)):
         check_writable(path)  # measuring takes minutes
     loop.prepare_process(args.threads)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgsim.cli.trace_options import up_to
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def measure_float(args: argparse.Namespace, made_by: str) -> int:
         raise InputError(f"{path} {must}; --result without -o measures it")
     net = read_teacher(path)
     test = read_test(Path(args.data))
-    count = len(test) if args.evaluate is None else args.evaluate
-    if not 1 <= count <= len(test):
-        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    count = up_to("--evaluate", args.evaluate, len(test))
     check_writable(args.result)
     loop.prepare_process(args.threads)
     right = 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pgsim.cli.trace_options import up_to
 from pgsim.errors import InputError
 
 
@@ -30,11 +31,8 @@ def trace_language(args: argparse.Namespace, made_by: str) -> int:
     if corpus.vocabulary != model.vocabulary:
         raise InputError(f"{CORPUS_FILE} must have {model.vocabulary} words, as the model, not {corpus.vocabulary}")
     steps = len(corpus.test) - 1
-    if not 1 <= args.images <= steps:
-        raise InputError(f"--images must be in 1..{steps}, not {args.images}")
-    count = steps if args.evaluate is None else args.evaluate
-    if not 1 <= count <= steps:
-        raise InputError(f"--evaluate must be in 1..{steps}, not {count}")
+    up_to("--images", args.images, steps)
+    count = up_to("--evaluate", args.evaluate, steps)
     for path in filter(None, (args.output, args.result)):
         check_writable(path)  # measuring takes a minute
     loop.prepare_process(args.threads)

@@ -1,8 +1,10 @@
-"""The options that every command with a trace file has."""
+"""The options that every command with a trace file has, and checks of numbers that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+
+from pgsim.errors import InputError
 
 DEFAULT_MAX_BYTES = 4 << 30  # pgsim.io.npz.DEFAULT_MAX_BYTES, not imported for the sake of `pgsim --help`
 
@@ -17,6 +19,15 @@ def add_trace_options(parser: argparse.ArgumentParser, what: str = "the trace (.
         default=DEFAULT_MAX_BYTES,
         help="refuse a trace that expands past N bytes (default: 4 GiB)",
     )
+
+
+def up_to(option: str, given: int | None, most: int) -> int:
+    """Return an option's number, `most` where it was left out; raise InputError for one outside 1 .. most."""
+    if given is None:
+        return most
+    if not 1 <= given <= most:
+        raise InputError(f"{option} must be in 1..{most}, not {given}")
+    return given
 
 
 def positive_integer(text: str) -> int:

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from pgsim.cli.trace_options import up_to
 from pgsim.errors import InputError
 
 OPTIONS = ("bits", "weight_bits", "batch", "shortcut_bits")
@@ -56,12 +57,10 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
         raise InputError("--result must be left out for a state dict of the release, which does not tell its training")
     net = read_release(Path(args.checkpoint))
     test = read_test(Path(args.data))
-    if args.batch is None and not 1 <= args.images <= len(test):
-        raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
+    if args.batch is None:
+        up_to("--images", args.images, len(test))
     first, end = _batch(f"0:{args.images}" if args.batch is None else args.batch, len(test))
-    count = len(test) if args.evaluate is None else args.evaluate
-    if not 1 <= count <= len(test):
-        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    count = up_to("--evaluate", args.evaluate, len(test))
     check_writable(args.output)  # measuring takes minutes
     loop.prepare_process(args.threads)
     with Progress(console=Console(stderr=True)) as bar:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pgsim.cli.trace_options import up_to
 from pgsim.errors import InputError
 
 
@@ -30,11 +31,8 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
         must = "must be of a quantised or gated network for a trace, not of a float one"
         raise InputError(f"{args.checkpoint} {must}; --result without -o measures it")
     test = read_test(Path(args.data))
-    if not 1 <= args.images <= len(test):
-        raise InputError(f"--images must be in 1..{len(test)}, not {args.images}")
-    count = len(test) if args.evaluate is None else args.evaluate
-    if not 1 <= count <= len(test):
-        raise InputError(f"--evaluate must be in 1..{len(test)}, not {count}")
+    up_to("--images", args.images, len(test))
+    count = up_to("--evaluate", args.evaluate, len(test))
     for path in filter(None, (args.output, args.result)):
         check_writable(path)  # measuring takes minutes
     loop.prepare_process(args.threads)

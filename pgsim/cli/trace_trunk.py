@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 
+from pgsim.cli.trace_options import up_to
 from pgsim.cli.trace_release import bits_of
 from pgsim.errors import InputError
 
@@ -62,8 +63,7 @@ def trace_trunk(args: argparse.Namespace, made_by: str) -> int:
         raise InputError(f"--sparsity must be in 0..100, not {percent:g}")
     scope = args.gated or SCOPES[0]
     samples = read_samples(Path(args.data))
-    if not 1 <= args.images <= len(samples):
-        raise InputError(f"--images must be in 1..{len(samples)}, not {args.images}")
+    up_to("--images", args.images, len(samples))
     check_writable(args.output)
     loop.prepare_process(args.threads)
     first = samples.take(slice(0, CALIBRATION_IMAGES))

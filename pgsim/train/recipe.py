@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -196,10 +196,7 @@ def _typed(value: object, hint: object, where: str) -> object:
 def _check_ranges(recipe: Recipe, where: str) -> None:
     if not 2 <= recipe.act_bits <= 8:
         raise InputError(f"{where}: act_bits must be in 2..8, not {recipe.act_bits}")
-    for key, known in _WORDS.items():
-        if getattr(recipe, key) not in known:
-            words = " or ".join([", ".join(f"'{word}'" for word in known[:-1]), f"'{known[-1]}'"])
-            raise InputError(f"{where}: {key} must be {words}, not {getattr(recipe, key)!r}")
+    check_words(recipe, where, _WORDS)
     if recipe.gating == "none" and recipe.pred_bits != recipe.act_bits:
         raise InputError(f"{where}: pred_bits must be act_bits where gating is 'none', not {recipe.pred_bits}")
     if recipe.gating != "none" and not 1 <= recipe.pred_bits < recipe.act_bits:
@@ -209,6 +206,15 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
     if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
         raise InputError(f"{where}: delta_target must be a number or 'start', not {recipe.delta_target!r}")
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
+
+
+def check_words(recipe: object, where: str, words: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a field whose value is none of its words, with an InputError that lists them."""
+    for key, known in words.items():
+        if getattr(recipe, key) not in known:
+            *others, last = (f"'{word}'" for word in known)
+            listed = f"{', '.join(others)} or {last}" if others else last
+            raise InputError(f"{where}: {key} must be {listed}, not {getattr(recipe, key)!r}")
 
 
 def check_numbers(

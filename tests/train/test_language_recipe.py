@@ -37,7 +37,7 @@ def test_the_file_says_which_kind_of_recipe_it_is() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cell": "gru"}, "cell must be 'float' or 'dense' or 'gated', not 'gru'"),
+        ({"cell": "gru"}, "cell must be 'float', 'dense' or 'gated', not 'gru'"),
         ({"encoding": "unsigned"}, "encoding must be 'sign_magnitude' or 'twos_complement', not 'unsigned'"),
         ({"act_bits": 9}, r"act_bits must be in 2\.\.8 where cell is 'gated', not 9"),
         ({"act_bits": 1}, r"act_bits must be in 2\.\.8 where cell is 'gated', not 1"),

@@ -90,7 +90,7 @@ def test_recipes_survive_being_written_and_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gated": "release"}, "gated must be 'float' or 'none' or 'pointwise' or 'all', not 'release'"),
+        ({"gated": "release"}, "gated must be 'float', 'none', 'pointwise' or 'all', not 'release'"),
         ({"task": "x"}, "task must be 'shufflenet_cifar', not 'x'"),
         ({"holdout": 0}, "holdout must be more than 0, not 0"),
         ({"sigma": -1}, "sigma must be 0 or more, not -1.0"),

@@ -9,7 +9,7 @@ import yaml
 
 from pgsim.arith.formats import Encoding
 from pgsim.errors import InputError
-from pgsim.train.recipe import check_numbers, read_fields, read_record
+from pgsim.train.recipe import check_numbers, check_words, read_fields, read_record
 
 TASK = "language_model"
 
@@ -95,10 +95,7 @@ def language_recipe_text(recipe: LanguageRecipe) -> str:
 
 
 def _check_ranges(recipe: LanguageRecipe, where: str) -> None:
-    for key, known in _WORDS.items():
-        if getattr(recipe, key) not in known:
-            words = " or ".join(f"'{word}'" for word in known)
-            raise InputError(f"{where}: {key} must be {words}, not {getattr(recipe, key)!r}")
+    check_words(recipe, where, _WORDS)
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, ())
     for key in ("input_dropout", "output_dropout"):
         if not 0 <= getattr(recipe, key) < 1:

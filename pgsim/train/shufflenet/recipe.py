@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from pgsim.errors import InputError
-from pgsim.train.recipe import check_numbers, read_fields, read_record
+from pgsim.train.recipe import check_numbers, check_words, read_fields, read_record
 
 TASK = "shufflenet_cifar"
 
@@ -66,10 +66,7 @@ _SHARES = ("momentum", "start_sparsity")
 def parse_shufflenet_recipe(text: str, where: str) -> ShuffleNetRecipe:
     """Turn YAML text into a ShuffleNetRecipe; `where` is named in errors. Raises InputError as `parse_recipe` does."""
     recipe = read_record(ShuffleNetRecipe, read_fields(text, where), where)
-    for key, known in _WORDS.items():
-        if getattr(recipe, key) not in known:
-            words = " or ".join(f"'{word}'" for word in known)
-            raise InputError(f"{where}: {key} must be {words}, not {getattr(recipe, key)!r}")
+    check_words(recipe, where, _WORDS)
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
     _check_bits(recipe, where)
     return recipe

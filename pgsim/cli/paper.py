@@ -56,7 +56,8 @@ def _text(lines: Sequence[Row]) -> str:
 
     header = (
         "network", "method", "bits", "Sp\npaper", "Sp\nours", "B_avg\npaper", "B_avg\nours", "all,\nMACs",
-        "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "gating", "epochs", "n", "seeds",
+        "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "change\npaper", "change\nours", "gating",
+        "epochs", "n", "seeds",
     )  # fmt: skip
     return aligned(header, [_cells(line) for line in lines], ("network", "method", "bits", "gating"))
 
@@ -88,10 +89,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         _number(ours.b_avg.get("all_by_macs") if ours else None, 2),
         _number(claim.score, 1),
         _measured(ours.score, ours.score_spread, digits) if ours else "not run",
-        "" if row.score_difference is None else f"{row.score_difference:+.{digits}f}{unit}",
+        _signed(row.score_difference, digits, unit),
         reached,
+        _signed(row.paper_change, digits if row.perplexity else 1, unit),
+        _signed(row.our_change, digits, unit),
         *(_recipe(ours, row) if ours else ("",) * 4),
     )
+
+
+def _signed(value: float | None, digits: int, unit: str) -> str:
+    return "" if value is None else f"{value:+.{digits}f}{unit}"
 
 
 def _bits(bits: tuple[int, int] | None) -> str:
@@ -148,5 +155,6 @@ def _legend(results: Sequence[object]) -> str:
         "counts, and over all convolutions but the stem by MACs. n runs of one recipe under several seeds: means, and\n"
         "± the sample standard deviation. Epochs with < : weights of an earlier epoch, or of a run that was stopped.\n"
         "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
+        "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"
         "Deviates: score or sparsity further from the paper than that, in either direction."
     )

@@ -16,9 +16,10 @@ from pgsim.paper.tables import Row
 
 COLUMNS = (
     "network", "dataset", "method", "act_bits", "pred_bits", "threshold", "paper_sparsity_percent", "paper_b_avg_bits",
-    "paper_score", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits", "b_avg_all_convolutions_by_macs_bits",
-    "score", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy", "epochs", "finished",
-    "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates", "sources", "digests",
+    "paper_score", "paper_change_from_float", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits",
+    "b_avg_all_convolutions_by_macs_bits", "score", "change_from_float", "score_difference", "sparsity_difference",
+    "within_bounds", "gating", "policy", "epochs", "finished", "runs", "seeds", "sparsity_deviation",
+    "score_deviation", "deviates", "sources", "digests",
 )  # fmt: skip
 DPI = 130
 
@@ -65,11 +66,11 @@ def write_files(
 def _line(row: Row) -> list[object]:
     claim, ours = row.claim, row.ours
     act_bits, pred_bits = claim.bits or (None, None)
-    mine: list[object] = [None] * (len(COLUMNS) - 9)
+    mine: list[object] = [None] * (len(COLUMNS) - 10)
     if ours is not None:
         first = ours.first
         mine = [
-            ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score,
+            ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score, row.our_change,
             row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.epochs,
             first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
             "; ".join(row.deviations), _joined(one.source for one in ours.results),
@@ -77,7 +78,7 @@ def _line(row: Row) -> list[object]:
         ]  # fmt: skip
     return [
         claim.network, claim.dataset, claim.method.value, act_bits, pred_bits, claim.threshold, claim.sparsity,
-        claim.b_avg, claim.score, *mine,
+        claim.b_avg, claim.score, row.paper_change, *mine,
     ]  # fmt: skip
 
 

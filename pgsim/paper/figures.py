@@ -100,6 +100,10 @@ def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
         if (claim.network, claim.method, claim.table) == (network, Method.FLOAT, table):
             axis.axhline(claim.score or 0, color=GREY, linewidth=1, zorder=0)
             axis.annotate("float, paper", (8, claim.score or 0), ha="right", va="bottom", fontsize=8, color="#555555")
+    our_float = next((row.our_float for row in chosen if row.our_float is not None), None)
+    if our_float is not None:
+        axis.axhline(our_float, color=GREY, linewidth=1, linestyle="--", zorder=0)
+        axis.annotate("float, ours", (6.5, our_float), ha="right", va="bottom", fontsize=8, color="#555555")
     axis.set_xlabel("B_avg of the gated (or all quantised) activations, bits, by outputs")
     axis.set_ylabel("top-1, %" if table != 5 else "perplexity per word (less is better)")
     axis.set_title(f"Figure 4: {network}", fontsize=11, loc="left")

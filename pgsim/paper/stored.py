@@ -208,7 +208,7 @@ def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
         dataset=str(info["dataset"]).split(" test")[0],
         method=Method.FLOAT,
         bits=None,
-        gating="given weights",
+        gating="given",
         threshold=None,
         policy="keep",
         sparsity=None,

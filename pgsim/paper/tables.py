@@ -16,10 +16,15 @@ SPARSITY_POINTS = 6.0
 
 @dataclass(frozen=True)
 class Row:
-    """A claim of the paper and our runs of one recipe, or None where there is none."""
+    """A claim of the paper and our runs of one recipe, or None where there is none.
+
+    `paper_float` and `our_float` are the scores of the same network in float32, None where there is none.
+    """
 
     claim: Claim
     ours: Runs | None
+    paper_float: float | None = None
+    our_float: float | None = None
 
     @property
     def b_avg(self) -> float | None:
@@ -33,11 +38,24 @@ class Row:
     @property
     def score_difference(self) -> float | None:
         """Our score less the paper's: points of top-1 (more is better), perplexity in percent (less is better)."""
-        if self.ours is None or self.claim.score is None:
+        return self._difference(self.ours.score if self.ours else None, self.claim.score)
+
+    @property
+    def paper_change(self) -> float | None:
+        """The paper's score less that of its float network, in the same units; None of a float network itself."""
+        return None if self.claim.method is Method.FLOAT else self._difference(self.claim.score, self.paper_float)
+
+    @property
+    def our_change(self) -> float | None:
+        """Our score less that of our float network, likewise."""
+        if self.claim.method is Method.FLOAT or self.ours is None:
             return None
-        if self.perplexity:
-            return round(100 * (self.ours.score / self.claim.score - 1), 9)
-        return round(self.ours.score - self.claim.score, 9)
+        return self._difference(self.ours.score, self.our_float)
+
+    def _difference(self, score: float | None, other: float | None) -> float | None:
+        if score is None or other is None:
+            return None
+        return round(100 * (score / other - 1) if self.perplexity else score - other, 9)
 
     @property
     def perplexity(self) -> bool:
@@ -87,9 +105,25 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
     claims.sort(key=lambda claim: (order[claim.network], claim.method in (Method.UQ, Method.PACT)))
     groups, found = group_runs(results), []
     for claim in claims:
-        same = [runs for runs in groups if _matches(runs.first, claim) and _nearest(runs, claims) is claim]
-        found += [Row(claim, runs) for runs in same] or [Row(claim, None)]
+        same: list[Runs | None] = [
+            runs for runs in groups if _matches(runs.first, claim) and _nearest(runs, claims) is claim
+        ]
+        floats = _float_score(claim), _float_score_of(groups, claim)
+        found += [Row(claim, runs, *floats) for runs in same or [None]]
     return found
+
+
+def _float_score(claim: Claim) -> float | None:
+    same = (one.score for one in CLAIMS if (one.network, one.method) == (claim.network, Method.FLOAT))
+    return next(same, None)
+
+
+def _float_score_of(groups: Sequence[Runs], claim: Claim) -> float | None:
+    """Return the score of our float network, the first where there are several."""
+    sought = (claim.network, claim.dataset, Method.FLOAT)
+    return next(
+        (runs.score for runs in groups if (runs.first.network, runs.first.dataset, runs.method) == sought), None
+    )
 
 
 def unplaced(results: Sequence[Result]) -> list[Runs]:

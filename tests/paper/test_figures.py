@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib")
 
 import pgsim
 from pgsim.errors import InputError
+from pgsim.paper.claims import Method
 from pgsim.paper.figures import clipping, decision_maps, figure_3, figure_4, figure_5
 from pgsim.workload.trace import Trace
 from tests.paper.test_tables import RUN
@@ -33,6 +34,10 @@ def test_figure_4_has_the_papers_marks_and_ours() -> None:
     assert sorted(map(tuple, marks["PG, ours"].tolist())) == [(2.1, 91.0), (3.25, 91.5)]
     assert "PACT, ours" not in marks
     assert len(marks["UQ, paper"]) == 3
+    assert [line.get_ydata()[0] for line in axis.lines] == [91.7]
+    floats = replace(RUN, method=Method.FLOAT, bits=None, sparsity=None, score=92.5, setting="float")
+    (axis,) = figure_4([RUN, floats], "resnet20", 1).axes
+    assert [line.get_ydata()[0] for line in axis.lines] == [91.7, 92.5]
 
 
 def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer(

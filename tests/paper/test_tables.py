@@ -121,6 +121,22 @@ def test_bounds_of_an_accuracy(score: float, sparsity: float, reached: bool) -> 
     assert row.score_difference == pytest.approx(score - 91.2)
 
 
+def test_changes_are_from_the_float_network_of_each_side() -> None:
+    given = replace(RUN, method=Method.FLOAT, bits=None, score=92.0, setting="given", sparsity=None, b_avg={})
+    by_method = {row.claim.method: row for row in rows([RUN, given], 1) if row.ours}
+    assert by_method[Method.PG].paper_change == pytest.approx(91.2 - 91.7)
+    assert by_method[Method.PG].our_change == pytest.approx(91.0 - 92.0)
+    assert by_method[Method.FLOAT].paper_change is by_method[Method.FLOAT].our_change is None
+    (alone,) = (row for row in rows([RUN], 1) if row.ours)
+    assert alone.our_change is None
+    (elsewhere,) = (row for row in rows([RUN, given], 4) if row.ours)  # whose floats stand in Table 1
+    assert (elsewhere.our_change, elsewhere.paper_change) == (pytest.approx(-1.0), None)
+    lstm = replace(RUN, network="lstm300", dataset=PTB, bits=(4, 2), sparsity=48.4, score=102.0)
+    floats = replace(lstm, method=Method.FLOAT, bits=None, sparsity=None, score=100.0, setting="float")
+    (row,) = (row for row in rows([floats, lstm, given], 5) if row.ours and row.claim.method is Method.PG)
+    assert (row.our_change, row.paper_change) == (pytest.approx(2.0), pytest.approx(100 * (108.5 / 110.1 - 1)))
+
+
 @pytest.mark.parametrize(("score", "reached"), [(110.6, True), (110.7, False), (100.0, True)])
 def test_bounds_of_a_perplexity(score: float, reached: bool) -> None:
     lstm = replace(RUN, network="lstm300", dataset=PTB, bits=(4, 2), sparsity=48.4, score=score)

@@ -71,7 +71,9 @@ def test_float_weights_are_measured_as_a_plain_network_has_it(
 
     capsys.readouterr()
     assert main(["paper", str(out), "--table", "1"]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("resnet20") and "given" in line)
+    (line,) = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("resnet20") and " given " in line
+    )
     assert line.split()[:2] == ["resnet20", "float"]
     assert line.split()[-3:] == ["-", "1", "-"]
 

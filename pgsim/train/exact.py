@@ -101,7 +101,7 @@ def run_exact(net: FrozenNet, image_codes: NDArray[np.int8], keep: bool = False)
             slope, offset = conv.tail.slope[:, None, None], conv.tail.offset[:, None, None]
             codes = codes_of_accumulator(acc.astype(np.float64), slope, offset, conv.tail).astype(np.int16)
             if conv.tail.shift is not None:
-                codes = moved(torch.from_numpy(codes), conv.tail.shift.tolist()).numpy()
+                codes = moved(torch.from_numpy(codes).float(), conv.tail.shift.tolist()).numpy().astype(np.int16)
         else:
             stream = _to_stream(conv.tail, acc, stream)
             codes = codes_of_stream(stream.astype(np.float64), conv.tail.high, conv.tail.levels).astype(np.int16)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, cast
 
 import torch
@@ -171,19 +170,14 @@ class Shift(torch.autograd.Function):
 
 
 def moved(x: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
-    """Return [N, C, H, W] with each channel moved; neighbours of one offset move together."""
-    out = torch.zeros_like(x)
-    height, width = x.shape[2:]
-    first = 0
-    for (down, right), same in groupby(offsets):
-        channels = slice(first, first + len(list(same)))
-        first = channels.stop
-        rows, columns = (slice(max(0, by), size + min(0, by)) for by, size in ((down, height), (right, width)))
-        from_rows, from_columns = (
-            slice(max(0, -by), size - max(0, by)) for by, size in ((down, height), (right, width))
-        )
-        out[:, channels, rows, columns] = x[:, channels, from_rows, from_columns]
-    return out
+    """Return finite [N, C, H, W] with each channel moved by at most one pixel: a depthwise convolution with ones.
+
+    Several times as fast as slices, whose few channels at a time are no contiguous memory.
+    """
+    kernels = torch.zeros(len(offsets), 1, 3, 3, dtype=x.dtype, device=x.device)
+    down, right = torch.tensor(offsets).T
+    kernels[torch.arange(len(offsets)), 0, 1 - down, 1 - right] = 1
+    return F.conv2d(x, kernels, padding=1, groups=len(offsets))
 
 
 class Classifier(nn.Module):

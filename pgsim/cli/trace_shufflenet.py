@@ -22,7 +22,7 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.train import loop
     from pgsim.train.data import TEST_FILE, read_test
     from pgsim.train.shufflenet.measure import measure_shufflenet
-    from pgsim.train.shufflenet.network import network_images
+    from pgsim.train.shufflenet.network import IMAGE_FORM, network_images
     from pgsim.train.shufflenet.recipe import shufflenet_recipe_text
     from pgsim.train.shufflenet.weights import read_shufflenet
 
@@ -44,6 +44,7 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
         "dataset": f"CIFAR-10 test ({TEST_FILE})",
         "samples": list(range(args.images)),
         "labels": test.labels[: args.images].tolist(),
+        "image": IMAGE_FORM,
         "recipe": shufflenet_recipe_text(recipe),
         "seed": recipe.seed,
         "epochs": recipe.epochs,

@@ -43,6 +43,7 @@ def trace_trunk(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
     from pgsim.train import loop
+    from pgsim.train.shufflenet.network import IMAGE_FORM
     from pgsim.train.shufflenet.trunk import (
         CALIBRATION_IMAGES,
         MODEL,
@@ -80,6 +81,7 @@ def trace_trunk(args: argparse.Namespace, made_by: str) -> int:
         " not learned; no classifier, so no accuracy is claimed; assumed, as the paper does not say: after the stem the"
         f" {gated} are gated, every one at nearly the same sparsity",
         "trunk": Path(args.trunk).name,
+        "image": IMAGE_FORM,
         "gated": scope,
         "sparsity_wanted_percent": percent,
         "sparsity_calibrated_percent": round(100 * reached, 3),

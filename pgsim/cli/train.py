@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where the network is trained (default: cpu)"
+        "--device", choices=("cpu", "cuda"), help="where the network is trained (default: cuda where torch finds one)"
     )
     parser.add_argument(
         "--minutes", metavar="M", type=float, help="stop after M minutes with a checkpoint that --resume continues"
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.resume:
         _refuse_leftovers(checkpoint)
     loop.prepare_process(args.threads)
-    loop.check_device(args.device)
+    args.device = loop.check_device(args.device)
     with _folder(out):
         if isinstance(recipe, LanguageRecipe):
             job = _language_job(recipe, args, out, checkpoint)

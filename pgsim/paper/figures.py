@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ from pgsim.paper.tables import Row, rows
 from pgsim.workload.trace import Trace
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#BBBBBB"  # Okabe and Ito
+DARK = "#555555"
 MARKS = {
     Method.UQ: ("s", ORANGE), Method.PACT: ("^", GREEN), Method.PG: ("o", BLUE), Method.FIX_THRESHOLD: ("x", RED),
 }  # fmt: skip
@@ -96,20 +98,34 @@ def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
         ours = [row for row in chosen if row.claim.method is method and row.ours is not None]
         _points(axis, [(c.b_avg, c.score) for c in claims], mark, colour, f"{method.value}, paper", hollow=True)
         _points(axis, [_place(row) for row in ours], mark, colour, f"{method.value}, ours", hollow=False)
-    for claim in CLAIMS:
-        if (claim.network, claim.method, claim.table) == (network, Method.FLOAT, table):
-            axis.axhline(claim.score or 0, color=GREY, linewidth=1, zorder=0)
-            axis.annotate("float, paper", (8, claim.score or 0), ha="right", va="bottom", fontsize=8, color="#555555")
-    our_float = next((row.our_float for row in chosen if row.our_float is not None), None)
-    if our_float is not None:
-        axis.axhline(our_float, color=GREY, linewidth=1, linestyle="--", zorder=0)
-        axis.annotate("float, ours", (6.5, our_float), ha="right", va="bottom", fontsize=8, color="#555555")
+    _float_lines(axis, chosen[0].paper_float, chosen[0].our_float)
+    ours = [row for row in chosen if row.claim.method is Method.PG and row.ours is not None]
+    if len({_gating(row) for row in ours}) > 1:
+        for row in ours:
+            x, y = _place(row)
+            if x is not None and y is not None:
+                axis.annotate(_gating(row), (x, y), (7, -3), textcoords="offset points", fontsize=7, color=DARK)
     axis.set_xlabel("B_avg of the gated (or all quantised) activations, bits, by outputs")
     axis.set_ylabel("top-1, %" if table != 5 else "perplexity per word (less is better)")
     axis.set_title(f"Figure 4: {network}", fontsize=11, loc="left")
     axis.legend(fontsize=8, frameon=False, loc="lower right" if table != 5 else "upper right")
     _bare(axis)
     return figure
+
+
+def _float_lines(axis: Axes, paper: float | None, ours: float | None) -> None:
+    """Draw the float networks' scores as lines, named at the right edge, the higher one above its line."""
+    higher = max((score for score in (paper, ours) if score is not None), default=None)
+    for score, whose, style in ((paper, "paper", "-"), (ours, "ours", "--")):
+        if score is not None:
+            axis.axhline(score, color=GREY, linewidth=1, linestyle=style, zorder=0)
+            side = "bottom" if score == higher else "top"
+            right, words = axis.get_yaxis_transform(), f" float,\n {whose}"
+            axis.text(1, score, words, transform=right, verticalalignment=side, fontsize=8, color=DARK)
+
+
+def _gating(row: Row) -> str:
+    return row.ours.first.gating if row.ours else ""
 
 
 def _place(row: Row) -> tuple[float | None, float | None]:
@@ -151,9 +167,9 @@ def figure_5(trace: Trace, title: str) -> Figure:
     if first.input_name is not None or first.geometry.in_channels != 3:
         raise InputError(f"{title} must begin with images of 3 channels for Figure 5, not with {first.name}")
     codes = trace.tensors(0).activation.astype(np.float64) * first.act_scale
-    images = np.clip(codes.transpose(0, 2, 3, 1) * IMAGE_STD + IMAGE_MEAN, 0, 1)
+    images = pixels(codes.transpose(0, 2, 3, 1), trace.info.get("image", {}))
     count = len(images)
-    figure = Figure(figsize=(1.35 * count + 1.2, 4.9), layout="constrained")
+    figure = Figure(figsize=(max(1.35 * count + 1.2, 6.5), 4.9), layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
     top = max(float(maps.max()), 1e-9)
     shown = None
@@ -168,6 +184,15 @@ def figure_5(trace: Trace, title: str) -> Figure:
     figure.colorbar(shown, ax=axes[1].tolist(), label="% of channels updated", shrink=0.9)
     figure.suptitle(f"Figure 5, decision maps of {name}: {title}", fontsize=11)
     return figure
+
+
+def pixels(inputs: NDArray[np.float64], form: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return RGB in 0 .. 1 of a network's inputs [N, H, W, 3]: (v - mean)/std as a trace's `info.image` says.
+
+    Where it says nothing, RGB with the means and deviations of our CIFAR-10 networks.
+    """
+    values = inputs * form.get("std", IMAGE_STD) + form.get("mean", IMAGE_MEAN)
+    return np.clip(values[..., ::-1] if form.get("order") == "BGR" else values, 0, 1)
 
 
 def _bare(axis: Axes) -> None:

@@ -31,6 +31,7 @@ class Checkpoint:
         targets: penalty target of each threshold tensor, by parameter name.
         optimiser: state dict of SGD.
         finished: the run is over and `averaged` is its result.
+        epoch_so_far: sums of the losses and of the batches' accuracies since the epoch began.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class Checkpoint:
     targets: dict[str, torch.Tensor]
     optimiser: dict[str, Any]
     finished: bool
+    epoch_so_far: tuple[float, float] = (0.0, 0.0)
 
 
 def save_checkpoint(path: Path, state: Checkpoint) -> None:
@@ -75,6 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         targets=raw["targets"],
         optimiser=raw["optimiser"],
         finished=raw["finished"],
+        epoch_so_far=tuple(raw.get("epoch_so_far", (0.0, 0.0))),
     )
 
 

@@ -21,6 +21,7 @@ STD = (0.229, 0.224, 0.225)
 CROP_PADDING = 4
 TRAIN_FILES = tuple(f"cifar10_train_{k}.npz" for k in range(1, 6))
 TEST_FILE = "cifar10_test.npz"
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,22 @@ class Images:
         return Images(self.pixels[index], self.labels[index])
 
 
-def open_npz(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Read every array of an npz file; a missing or broken file is an InputError that names it."""
+def open_npz(path: Path, *, finite: bool = True) -> dict[str, NDArray[np.generic]]:
+    """Read every array of an npz file.
+
+    A missing or broken file, or with `finite` one with NaN or infinity in it, is an InputError that names it.
+    """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} must be an npz file, not missing") from None
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path} must be a readable npz file, not broken ({error})") from None
+    for name, array in arrays.items():
+        if finite and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} must be finite, not hold NaN or infinity")
+    return arrays
 
 
 def read_images(path: Path, size: int = 32) -> Images:
@@ -62,6 +70,8 @@ def read_images(path: Path, size: int = 32) -> Images:
         )
     if labels.shape != residual.shape[:1]:
         raise InputError(f"{path}: labels must be [{len(residual)}], not {list(labels.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{path}: labels must be integers, not {labels.dtype}")
     x = residual.cumsum(3, dtype=np.uint8).cumsum(2, dtype=np.uint8)
     x[:, [0, 2]] += x[:, 1:2]
     return Images(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), labels.astype(np.int64))
@@ -69,13 +79,21 @@ def read_images(path: Path, size: int = 32) -> Images:
 
 def read_train(folder: Path) -> Images:
     """Read the 50,000 training images in their official order."""
-    parts = [read_images(folder / name) for name in TRAIN_FILES]
+    parts = [_of_ten_classes(folder / name) for name in TRAIN_FILES]
     return Images(np.concatenate([p.pixels for p in parts]), np.concatenate([p.labels for p in parts]))
 
 
 def read_test(folder: Path) -> Images:
     """Read the 10,000 test images in their official order."""
-    return read_images(folder / TEST_FILE)
+    return _of_ten_classes(folder / TEST_FILE)
+
+
+def _of_ten_classes(path: Path) -> Images:
+    images = read_images(path)
+    odd = images.labels[(images.labels < 0) | (images.labels >= CLASSES)]
+    if odd.size:
+        raise InputError(f"{path}: labels must be in 0..{CLASSES - 1}, not {odd[0]}")
+    return images
 
 
 def code_table() -> NDArray[np.int8]:

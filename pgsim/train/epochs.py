@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,20 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from pgsim.errors import InputError
+
 RECENT = 50
 P = TypeVar("P")
+
+
+def finite_loss(loss: float, step: int) -> float:
+    """Return the loss of a step; raise InputError for NaN or infinity: nothing is learned any more."""
+    if not math.isfinite(loss):
+        after = "the run diverged; what it kept is that of its last epoch"
+        raise InputError(
+            f"the loss of step {step} must be finite, not {loss}: {after}, and a lower learning_rate may help"
+        )
+    return loss
 
 
 class EpochRun(Protocol):
@@ -60,7 +73,7 @@ def train_epochs(
     recent: list[float] = []
     started, first = time.perf_counter(), run.step
     while run.step < run.steps:
-        recent.append(run.one_step())
+        recent.append(finite_loss(run.one_step(), run.step))
         recent = recent[-RECENT:]
         pace = (time.perf_counter() - started) / (run.step - first)
         report(progress(run.step, run.steps, float(np.mean(recent)), pace))

@@ -47,7 +47,7 @@ def channel_moments(x: F32) -> tuple[F64, F64]:
     return total, square
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def affine_clip(
     x: F32,
     add: F32,

@@ -22,6 +22,7 @@ from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
 from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
+from pgsim.train.epochs import RECENT, finite_loss
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine
@@ -63,16 +64,21 @@ def prepare_process(threads: int) -> None:
         pass  # not glibc: only speed is lost
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that torch does not find here, with an InputError. On CUDA: full float32, and repeatable."""
+def check_device(device: str | None) -> str:
+    """Return the device asked for, cuda where none was and torch finds one. On CUDA: full float32, and repeatable.
+
+    Raises InputError for a device that torch does not find here.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device != "cuda":
-        return
+        return device
     if not torch.cuda.is_available():
         raise InputError("--device must be cpu where torch finds no CUDA device, not cuda")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    return device
 
 
 def split_holdout(images: Images, holdout: int) -> tuple[Images, Images]:
@@ -153,6 +159,7 @@ class Run:
         self.averaged = copy.deepcopy(self.net)
         self.targets: dict[str, Tensor] = {}
         self.optimiser = self._optimiser()
+        self.epoch_so_far = 0.0, 0.0
 
     def _optimiser(self) -> torch.optim.SGD:
         thresholds = [p for n, p in self.net.named_parameters() if n.endswith(".delta")]
@@ -206,7 +213,7 @@ class Run:
         self.averaged.load_state_dict(state.averaged)
         self.targets = {name: target.to(self.device) for name, target in state.targets.items()}
         self.optimiser.load_state_dict(state.optimiser)
-        self.step = state.step
+        self.step, self.epoch_so_far = state.step, state.epoch_so_far
 
     def checkpoint(self, finished: bool = False) -> Checkpoint:
         """Return the run's state."""
@@ -218,6 +225,7 @@ class Run:
             self.targets,
             self.optimiser.state_dict(),
             finished,
+            self.epoch_so_far,
         )
 
     def _plain_batches(self, count: int) -> Iterator[Tensor]:
@@ -235,9 +243,10 @@ class Run:
         self.net.train()
         taught = self.teacher(batch.codes, batch.view, batch.index) if self.teacher else None
         self.optimiser.zero_grad(set_to_none=True)
-        logits = self.net(batch.codes)
-        loss = distilled_loss(logits, batch.labels, taught, recipe) + penalty(self.net, self.targets, recipe.sigma)
-        loss.backward()
+        with np.errstate(invalid="ignore", over="ignore"):  # of a run that diverges, which its loss will tell
+            logits = self.net(batch.codes)
+            loss = distilled_loss(logits, batch.labels, taught, recipe) + penalty(self.net, self.targets, recipe.sigma)
+            loss.backward()
         self.optimiser.step()
         with torch.no_grad():
             for _, pact in self.net.pacts():
@@ -295,27 +304,29 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
     averaged weights of the epoch with the highest held-out accuracy so far are in `NAME.best.weights.npz`.
     """
     path, log = out / f"{run.recipe.name}.pt", out / f"{run.recipe.name}.jsonl"
-    losses: list[float] = []
-    hits: list[float] = []
+    recent: list[tuple[float, float]] = []
     started = time.perf_counter()
     first = run.step
     while run.step < run.steps:
         loss, accuracy = run.one_step()
-        losses.append(loss)
-        hits.append(accuracy)
+        recent.append((finite_loss(loss, run.step), accuracy))
+        recent = recent[-RECENT:]
+        run.epoch_so_far = run.epoch_so_far[0] + loss, run.epoch_so_far[1] + accuracy
         pace = (time.perf_counter() - started) / (run.step - first)
-        report(Progress(run.step, run.steps, float(np.mean(losses[-50:])), float(np.mean(hits[-50:])), pace))
+        mean_loss, mean_accuracy = np.mean(recent, axis=0).tolist()
+        report(Progress(run.step, run.steps, mean_loss, mean_accuracy, pace))
         if run.step % run.steps_per_epoch == 0:
             last = run.step == run.steps
             measured = run.evaluate(FINAL_BN_BATCHES if last else EPOCH_BN_BATCHES)
             line = {
                 "epoch": run.step // run.steps_per_epoch,
                 "step": run.step,
-                "loss": round(float(np.mean(losses)), 5),
-                "train_accuracy": round(float(np.mean(hits)), 5),
+                "loss": round(run.epoch_so_far[0] / run.steps_per_epoch, 5),
+                "train_accuracy": round(run.epoch_so_far[1] / run.steps_per_epoch, 5),
                 **measured,
                 "seconds_per_step": round(pace, 4),
             }
+            run.epoch_so_far = 0.0, 0.0
             save_checkpoint(path, run.checkpoint(finished=last))
             if measured["held_out_accuracy"] >= _best_so_far(log):
                 history = {"step": run.step, "finished": last, **measured}
@@ -324,7 +335,6 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
                 run.teacher.save()
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
-            losses, hits = [], []
         elif stop():
             save_checkpoint(path, run.checkpoint())
             return False

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -208,6 +210,15 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
 
 
+class Named(Protocol):
+    """A recipe of any kind, as far as its checks need to know."""
+
+    @property
+    def name(self) -> str:
+        """The run's name, and that of its files."""
+        ...
+
+
 def check_words(recipe: object, where: str, words: Mapping[str, Sequence[str]]) -> None:
     """Refuse a field whose value is none of its words, with an InputError that lists them."""
     for key, known in words.items():
@@ -218,9 +229,17 @@ def check_words(recipe: object, where: str, words: Mapping[str, Sequence[str]]) 
 
 
 def check_numbers(
-    recipe: object, where: str, positive: Iterable[str], not_negative: Iterable[str], shares: Iterable[str]
+    recipe: Named, where: str, positive: Iterable[str], not_negative: Iterable[str], shares: Iterable[str]
 ) -> None:
-    """Refuse a recipe of any kind whose fields of these names are not above 0, not 0 or more, not in [0, 1]."""
+    """Refuse a recipe of any kind whose fields of these names are not above 0, not 0 or more, not in [0, 1].
+
+    No number at all may be NaN or infinite; and `name`, which names the run's files, is no path.
+    """
+    for key, value in vars(recipe).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}: {key} must be finite, not {value}")
+    if recipe.name in ("", "..") or Path(recipe.name).name != recipe.name:
+        raise InputError(f"{where}: name must be a file's name without folders, not {recipe.name!r}")
     for key in positive:
         if not getattr(recipe, key) > 0:
             raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")
@@ -236,7 +255,10 @@ def find_recipe(name: str) -> tuple[str, str]:
     """Return text and origin of a recipe: a path first, then the bare name of one that pgsim ships."""
     path = Path(name)
     if path.is_file():
-        return path.read_text(encoding="utf-8"), str(path)
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} must be a readable text in UTF-8, not refused ({error})") from None
     if name in shipped_recipes():
         return find_shipped(name)
     close = difflib.get_close_matches(name, shipped_recipes(), 3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.errors import InputError
-from pgsim.train.data import open_npz, read_float_weights
-from pgsim.train.network import IMAGE_CLIP, IMAGE_CODE_MAX, Block, PGResNet
+from pgsim.train.data import CLASSES, open_npz, read_float_weights
+from pgsim.train.network import IMAGE_CLIP, IMAGE_CODE_MAX, STAGES, Block, PGResNet
 
 BN_EPS = 1e-5
 
@@ -31,6 +33,14 @@ class FloatResNet:
                 for k in ("1", "2"):
                     name = f"layer{stage}.{index}."
                     self.folded[f"{name}conv{k}"] = self._fold(f"{name}conv{k}", f"{name}bn{k}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names and weights, in the order of the names."""
+        found = hashlib.sha256()
+        for name, array in sorted(self.arrays.items()):
+            found.update(name.encode() + array.cpu().numpy().tobytes())
+        return found.hexdigest()
 
     def _fold(self, conv: str, bn: str) -> tuple[Tensor, Tensor]:
         a = self.arrays
@@ -68,12 +78,36 @@ def is_float_resnet(path: Path) -> bool:
 
 
 def read_teacher(path: Path, device: str = "cpu") -> FloatResNet:
-    """Read a float ResNet of any depth 6n + 2 from an npz file."""
-    return FloatResNet(read_float_weights(path), device)
+    """Read a float ResNet of any depth 6n + 2 from an npz file; InputError for missing arrays and wrong shapes."""
+    arrays = read_float_weights(path)
+    for name, shape in _float_shapes(arrays).items():
+        if name not in arrays or arrays[name].shape != shape:
+            found = list(arrays[name].shape) if name in arrays else "missing"
+            raise InputError(f"{path}: {name} must be {list(shape)}, not {found}")
+    return FloatResNet(arrays, device)
+
+
+def _float_shapes(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of a ResNet with as many blocks a stage as these have in their first."""
+    blocks = max(1, sum(name.startswith("layer1.") and name.endswith(".conv1.weight") for name in arrays))
+    convs = [("conv1", "bn1", 3, STAGES[0])]
+    c_in = STAGES[0]
+    for stage, c_out in enumerate(STAGES, start=1):
+        for block in range(blocks):
+            name = f"layer{stage}.{block}"
+            convs += [(f"{name}.conv1", f"{name}.bn1", c_in, c_out), (f"{name}.conv2", f"{name}.bn2", c_out, c_out)]
+            c_in = c_out
+    shapes: dict[str, tuple[int, ...]] = {"linear.weight": (CLASSES, c_in), "linear.bias": (CLASSES,)}
+    for conv, norm, c_in, c_out in convs:
+        shapes[f"{conv}.weight"] = (c_out, c_in, 3, 3)
+        shapes |= {f"{norm}.{part}": (c_out,) for part in ("weight", "bias", "running_mean", "running_var")}
+    return shapes
 
 
 class TaughtViews:
     """The teacher's logits for every view of every training image, computed on first use and kept in a file.
+
+    The file tells the teacher by its digest; one of another teacher or another number of images is begun anew.
 
     Args:
         teacher: the float network.
@@ -86,10 +120,10 @@ class TaughtViews:
         self.teacher, self.path, self.views = teacher, path, views
         self.logits = np.full((views, images, 10), np.nan, np.float32)
         if views and path.is_file():
-            stored = open_npz(path).get("logits")
-            if stored is None or stored.shape != self.logits.shape:
-                raise InputError(f"{path} must hold logits {list(self.logits.shape)}, not another run's; delete it")
-            self.logits = stored.astype(np.float32)
+            stored = open_npz(path, finite=False)
+            logits = stored.get("logits", np.empty(0))
+            if str(stored.get("teacher")) == teacher.digest and logits.shape == self.logits.shape:
+                self.logits = logits.astype(np.float32)
 
     def __call__(self, codes: Tensor, view: int, index: NDArray[np.int64]) -> Tensor:
         """Return logits [N, 10] for the images `index` seen through `view`, whose codes are `codes`."""
@@ -106,7 +140,7 @@ class TaughtViews:
         if not self.views:
             return
         temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.npz")
-        np.savez(temporary, logits=self.logits)
+        np.savez(temporary, logits=self.logits, teacher=np.array(self.teacher.digest))
         os.replace(temporary, self.path)
 
 

@@ -65,6 +65,17 @@ def test_figure_5_shows_every_image_and_refuses_what_has_none(trace: Trace) -> N
         figure_5(replace(trace, layers=(other, *trace.layers[1:])), "x")
 
 
+def test_a_picture_is_what_its_trace_says_of_it(trace: Trace) -> None:
+    shown = np.asarray(figure_5(trace, "x").axes[0].images[0].get_array())
+    form = {"order": "BGR", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    other = replace(trace, info={**trace.info, "image": form})
+    codes = trace.tensors(0).activation[0].astype(np.float64) * trace.layers[0].act_scale
+    bare = np.asarray(figure_5(other, "x").axes[0].images[0].get_array())
+    np.testing.assert_allclose(bare, np.clip(codes[::-1].transpose(1, 2, 0), 0, 1))
+    normalised = codes.transpose(1, 2, 0) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)
+    np.testing.assert_allclose(shown, np.clip(normalised, 0, 1))
+
+
 def test_clipping_makes_high_codes_more_frequent_and_the_prediction_better() -> None:
     without, with_clip = clipping()
     assert with_clip.clip < without.clip

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.train import data  # noqa: E402
-from tests.train.synthetic import residual, write_images  # noqa: E402
+from tests.train.synthetic import residual, write_images, write_weights  # noqa: E402
 
 
 def test_images_come_back_from_their_differences(tmp_path: Path) -> None:
@@ -83,6 +83,40 @@ def test_as_many_labels_as_images_are_wanted(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", residual=np.zeros((2, 3, 32, 32), np.uint8), labels=np.zeros(3, np.uint8))
     with pytest.raises(InputError, match=r"labels must be \[2\], not \[3\]"):
         data.read_images(tmp_path / "e.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([1, 12], np.uint8), r"labels must be in 0\.\.9, not 12"),
+        (np.array([-1, 2], np.int16), r"labels must be in 0\.\.9, not -1"),
+        (np.array([1.0, 3.5]), "labels must be integers, not float64"),
+    ],
+)
+def test_labels_are_numbers_of_classes(tmp_path: Path, labels: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / data.TEST_FILE, residual=np.zeros((2, 3, 32, 32), np.uint8), labels=labels)
+    with pytest.raises(InputError, match=rf"cifar10_test\.npz: {message}"):
+        data.read_test(tmp_path)
+
+
+def test_weights_are_finite_and_of_a_resnets_shapes(tmp_path: Path) -> None:
+    from pgsim.train.teacher import read_teacher
+
+    path = tmp_path / "w.npz"
+    write_weights(path, 1)
+    arrays = dict(np.load(path))
+    assert read_teacher(path).blocks == 3
+    for name, bad, message in (
+        ("layer2.1.bn1.bias", np.full(32, np.nan, np.float32), r"layer2\.1\.bn1\.bias must be finite, not hold NaN or"),
+        ("layer2.1.bn1.bias", np.zeros(31, np.float32), r"layer2\.1\.bn1\.bias must be \[32\], not \[31\]"),
+    ):
+        np.savez(path, **{**arrays, name: bad})
+        with pytest.raises(InputError, match=rf"w\.npz: {message}"):
+            read_teacher(path)
+    del arrays["layer3.2.conv2.weight"]
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=r"layer3\.2\.conv2\.weight must be \[64, 64, 3, 3\], not missing"):
+        read_teacher(path)
 
 
 @pytest.mark.skipif("PGSIM_DATA" not in os.environ, reason="PGSIM_DATA does not name the CIFAR-10 folder")

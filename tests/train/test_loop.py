@@ -24,6 +24,7 @@ from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
 from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
 from pgsim.train.network import Pact, build_network  # noqa: E402
 from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
+from pgsim.train.teacher import FloatResNet, TaughtViews  # noqa: E402
 from pgsim.train.weights import read_network, save_weights  # noqa: E402
 from tests.train.synthetic import recipe, write_folder  # noqa: E402
 
@@ -82,6 +83,45 @@ def test_a_stopped_and_resumed_run_equals_one_in_a_piece_and_both_repeat(folder:
     assert [x["epoch"] for x in lines] == [1, 2]
     assert {"held_out_accuracy", "sparsity", "loss", "train_accuracy"} <= set(lines[0])
     assert len(lines[0]["layer_sparsity"]) == 9
+
+
+def test_the_log_of_a_resumed_epoch_is_that_of_one_in_a_piece(folder: Path, tmp_path: Path) -> None:
+    whole = new_run(folder, tmp_path / "whole", recipe())
+    whole.start(folder)
+    assert train_until(whole, tmp_path / "whole")
+    part = new_run(folder, tmp_path / "part", recipe())
+    part.start(folder)
+    assert not train_until(part, tmp_path / "part", lambda: part.step >= 3)
+    rest = new_run(folder, tmp_path / "part", recipe())
+    rest.restore(tmp_path / "part" / "tiny.pt")
+    assert train_until(rest, tmp_path / "part")
+    logs = [(tmp_path / name / "tiny.jsonl").read_text().splitlines() for name in ("whole", "part")]
+    first, second = ([{k: v for k, v in json.loads(x).items() if "second" not in k} for x in log] for log in logs)
+    assert first == second
+
+
+def test_a_run_that_diverges_is_stopped_with_its_last_epoch(folder: Path, tmp_path: Path) -> None:
+    run = new_run(folder, tmp_path, recipe(learning_rate="1.0e+30", warmup_steps=0))
+    run.start(folder)
+    with pytest.raises(InputError, match=r"the loss of step \d must be finite, not (nan|inf): the run diverged"):
+        train_until(run, tmp_path)
+    assert not (tmp_path / "tiny.weights.npz").exists()
+
+
+def test_logits_of_another_teacher_are_not_taken_for_the_ones(folder: Path, tmp_path: Path) -> None:
+    first = new_run(folder, tmp_path, recipe())
+    first.start(folder)
+    train_until(first, tmp_path)
+    (kept,) = tmp_path.glob("weights_views1_seed3.npz")
+    assert first.teacher is not None
+
+    def logits_of(teacher: FloatResNet) -> np.ndarray:
+        return TaughtViews(teacher, kept, 1, len(first.train)).logits
+
+    assert np.isfinite(logits_of(first.teacher.teacher)).all()
+    other = dict(np.load(folder / "weights.npz"))
+    other["linear.weight"] = -other["linear.weight"]
+    assert np.isnan(logits_of(FloatResNet(other))).all()
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(folder: Path, tmp_path: Path) -> None:

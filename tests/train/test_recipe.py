@@ -61,8 +61,7 @@ def test_baselines_have_the_budget_of_what_they_are_compared_with(name: str) -> 
 
 
 def test_the_tables_rows_of_resnets_and_the_lstm_have_a_recipe_each(tmp_path: Path) -> None:
-    """A run of every recipe, with the sparsity that it holds, would leave no row empty but the float ResNets' and
-    Table 7's fixed thresholds, whose values the paper does not give."""
+    """A run of every recipe, with the sparsity that it holds, would leave no row empty but the float ResNets'."""
     for name in shipped_recipes():
         found = parse_any_recipe(*find_recipe(name))
         if isinstance(found, ShuffleNetRecipe):
@@ -77,14 +76,14 @@ def test_the_tables_rows_of_resnets_and_the_lstm_have_a_recipe_each(tmp_path: Pa
         info |= {"epochs": found.epochs, "seed": found.seed, **(gating if gated else {})}
         write_result(tmp_path / f"{name}.json", info)
     results = load_results([tmp_path]).results
-    assert len(BASED) == 45
+    assert len(BASED) == 53
     empty = [
         (row.claim.table, row.claim.method.value)
         for table in TABLES
         for row in rows(results, table)
         if row.ours is None and row.claim.network.startswith(("resnet", "lstm"))
     ]
-    assert sorted(set(empty)) == [(1, "float"), (7, "Fix-Threshold"), (7, "float")]
+    assert sorted(set(empty)) == [(1, "float"), (7, "float")]
 
 
 def test_a_base_gives_what_the_file_does_not() -> None:
@@ -136,6 +135,13 @@ def test_a_recipe_survives_being_written_and_read() -> None:
     assert parse_recipe(recipe_text(first), "again") == first
 
 
+def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(InputError, match=r"mine\.yaml must be a readable text in UTF-8"):
+        find_recipe(str(path))
+
+
 def test_a_path_goes_before_a_shipped_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE)
@@ -167,6 +173,10 @@ def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
         ({"sparse_bp": 1}, "sparse_bp must be of type bool, not 1"),
         ({"seed": "true"}, "seed must be of type int, not True"),
         ({"ema_decay": 1.5}, r"ema_decay must be in \[0, 1\], not 1.5"),
+        ({"delta_target": ".nan", "thresholds": "fixed"}, "delta_target must be finite, not nan"),
+        ({"learning_rate": ".inf"}, "learning_rate must be finite, not inf"),
+        ({"name": "../x/y"}, r"name must be a file's name without folders, not '\.\./x/y'"),
+        ({"name": "'..'"}, r"name must be a file's name without folders, not '\.\.'"),
         ({"colour": 1}, "colour must be a recipe field .*, not an unknown key"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.nn import QuantLSTMCell
-from pgsim.train.epochs import train_epochs
+from pgsim.train.epochs import finite_loss, train_epochs
 from pgsim.train.language.calibrate import place_thresholds, start_clips
 from pgsim.train.language.corpus import UNSCORED, Corpus, scoring_streams, training_streams
 from pgsim.train.language.model import LanguageModel, build_model
@@ -71,12 +72,17 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp of the mean of -ln p a word."""
-        return math.exp(self.nats / self.words)
+        return perplexity(self.nats / self.words)
 
     @property
     def sparsity(self) -> float:
         """Share of pre-activations that were not updated."""
         return 1.0 - self.updated / self.outputs if self.outputs else 0.0
+
+
+def perplexity(nats: float) -> float:
+    """Return exp(nats); infinity past the range of a float."""
+    return math.exp(nats) if nats < math.log(sys.float_info.max) else math.inf
 
 
 def score(
@@ -210,8 +216,8 @@ class LanguageRun:
             "epoch": self.step // self.steps_per_epoch,
             "step": self.step,
             "loss": round(train_loss, 5),
-            "train_perplexity": round(math.exp(train_loss), 3),
-            "valid_perplexity": round(valid.perplexity, 4),
+            "train_perplexity": round(finite_loss(perplexity(train_loss), self.step), 3),
+            "valid_perplexity": round(finite_loss(valid.perplexity, self.step), 4),
         }
         cell = self.model.cell
         if isinstance(cell, QuantLSTMCell):

@@ -97,6 +97,10 @@ class ShuffleNetV2(nn.Module):
         return self.classifier(x.mean((2, 3))) if self.classes else x
 
 
+IMAGE_FORM = {"order": "BGR", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+"""What `network_images` makes of pixels in 0 .. 1, in the words of a trace's `info.image`."""
+
+
 def network_images(pixels: NDArray[np.uint8]) -> Tensor:
     """Return images uint8 [N, H, W, 3] (RGB) as the network takes them: float32 [N, 3, H, W], BGR in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2))).float() / 255

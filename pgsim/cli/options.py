@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
         "seed": recipe.seed,
         "made_by": f"pgsim {__version__}",
         "checkpoint": checkpoint.name,
-        "checkpoint_sha256": _sha256(checkpoint),
-        "data_sha256": _sha256(Path(args.data) / TEST_FILE),
+        **digests_of(checkpoint, Path(args.data) / TEST_FILE),
     }
     if traced is not None:
         samples = {"samples": list(range(args.images)), "labels": test.labels[: args.images].tolist()}
@@ -190,7 +188,3 @@ def _row(name: str, measured: Measured) -> tuple[str, ...]:
         f"{100 * measured.last_share:.2f}",
         f"{100 * measured.sparsity:.2f}",
     )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

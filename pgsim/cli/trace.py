@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.cli.trace_release import add_release_options, refuse_release_options, trace_release
 from pgsim.cli.trace_trunk import add_trunk_options, refuse_trunk_options, trace_trunk
 from pgsim.errors import InputError
@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         "seed": recipe.seed,
         "epochs": recipe.epochs,
         "made_by": made_by,
+        **digests_of(Path(args.checkpoint), Path(args.data) / TEST_FILE),
         "training": history,
         **report.as_info(whole_set=count == len(test)),
     }

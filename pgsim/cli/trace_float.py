@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,8 +47,9 @@ def measure_float(args: argparse.Namespace, made_by: str) -> int:
     info = {
         "model": f"resnet{6 * net.blocks + 2}",
         "dataset": f"CIFAR-10 test ({TEST_FILE})",
-        "given_weights": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "given_weights": path.name,
         "made_by": made_by,
+        **digests_of(Path(args.checkpoint), Path(args.data) / TEST_FILE),
         "notes": "float32 throughout, of weights that pgsim did not train",
         "top1" if count == len(test) else "top1_of_evaluated": round(top1, 4),
         "evaluated_images": count,

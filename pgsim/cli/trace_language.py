@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 
@@ -42,6 +42,7 @@ def trace_language(args: argparse.Namespace, made_by: str) -> int:
     info = {
         "dataset": f"Penn Treebank test ({CORPUS_FILE}), embedded: codes of [x, h], no words",
         "made_by": made_by,
+        **digests_of(Path(args.checkpoint), Path(args.data) / CORPUS_FILE),
         "training": history,
         **measured_info(recipe, measured, whole_set=count == steps),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+from pathlib import Path
 
 from pgsim.errors import InputError
 
@@ -28,6 +30,12 @@ def up_to(option: str, given: int | None, most: int) -> int:
     if not 1 <= given <= most:
         raise InputError(f"{option} must be in 1..{most}, not {given}")
     return given
+
+
+def digests_of(checkpoint: Path, data: Path) -> dict[str, str]:
+    """Return the SHA-256 of the weights and of the test set that a result is of, by the metadata's keys."""
+    files = {"checkpoint_sha256": checkpoint, "data_sha256": data}
+    return {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in files.items()}
 
 
 def positive_integer(text: str) -> int:

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 OPTIONS = ("bits", "weight_bits", "batch", "shortcut_bits")
@@ -73,6 +73,7 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
         "samples": list(range(first, end)),
         "labels": batch.labels.tolist(),
         "made_by": made_by,
+        **digests_of(Path(args.checkpoint), Path(args.data) / TEST_FILE),
         "notes": f"state dict of the Precision Gating authors' release; scales frozen to those of images {first} .. "
         f"{end - 1} as one batch, accuracy and sparsity of the float network in batches of {BATCH}",
         "frozen_batch": [first, end],

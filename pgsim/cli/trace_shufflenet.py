@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 
@@ -49,6 +49,7 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
         "seed": recipe.seed,
         "epochs": recipe.epochs,
         "made_by": made_by,
+        **digests_of(Path(args.checkpoint), Path(args.data) / TEST_FILE),
         "training": history,
         "notes": "top1 is that of the integer function between recorded boundaries, the mean and what moves elements in"
         " float32",

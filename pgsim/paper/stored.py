@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +20,7 @@ from pgsim.io.trace import load_trace
 from pgsim.paper.claims import PTB, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
-LEFT_OUT = {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep"}
+LEFT_OUT = {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep", "rate_drops": []}
 """What recipes of image networks mean where they leave a field out (`pgsim.train.recipe.Recipe`)."""
 
 
@@ -30,7 +32,7 @@ class Result:
     `score` top-1 in percent or perplexity. `finished` is False for weights of an earlier epoch or of a stopped run,
     `epochs` the recipe's all the same. `setting` is the recipe but for its name and seed, as JSON: runs that differ in
     the seed alone have the same. Of weights that the project did not train, epochs and seed are None and the setting
-    is their digest. `source` names the file, `digest` its content (of a trace, the seal's).
+    is their digest. `source` names the file, `digest` its SHA-256 (of a trace, the seal's).
     """
 
     network: str
@@ -138,7 +140,7 @@ def _read(path: Path) -> Result | LeftOut:
             raise InputError(f"{shown} must be JSON, not something else") from None
         if not isinstance(info, dict) or (info.get("format"), info.get("version")) != (FORMAT, VERSION):
             raise InputError(f"{shown} must be a result of pgsim trace (format {FORMAT} {VERSION}), not another file")
-        digest = ""
+        digest = hashlib.sha256(content).hexdigest()
     else:
         trace = load_trace(path, digests=False)
         info, digest = trace.info, trace.sha256
@@ -169,7 +171,9 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     if "given_weights" in info:
         return _given(info, source, digest)
     recipe = yaml.safe_load(info["recipe"])
-    score = info["perplexity"] if "perplexity" in info else info["top1"]
+    score = float(info["perplexity"] if "perplexity" in info else info["top1"])
+    if not math.isfinite(score):
+        raise ValueError(f"a score of {score}")
     method = _method(recipe)
     act_bits, pred_bits = int(recipe["act_bits"]), int(recipe["pred_bits"])
     sparsity = info.get("sparsity_percent")
@@ -191,7 +195,7 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         sparsity=None if sparsity is None else float(sparsity),
         mac_sparsity=None if sparsity is None else float(info["mac_sparsity_percent"]),
         b_avg=b_avg,
-        score=float(score),
+        score=score,
         epochs=int(info["epochs"]),
         seed=int(info["seed"]),
         source=source,
@@ -219,7 +223,7 @@ def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
         seed=None,
         source=source,
         digest=digest,
-        setting=str(info["given_weights"]["sha256"]),
+        setting=str(info["checkpoint_sha256"]),
     )
 
 

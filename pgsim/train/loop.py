@@ -25,7 +25,7 @@ from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, imag
 from pgsim.train.epochs import RECENT, finite_loss
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
-from pgsim.train.schedule import warm_cosine
+from pgsim.train.schedule import warm_cosine, warm_steps
 from pgsim.train.teacher import TaughtViews, read_teacher, start_from_float
 from pgsim.train.weights import find_start, save_weights, start_from_run
 
@@ -120,7 +120,10 @@ def batch_of(images: Images, recipe: Recipe, step: int) -> Batch:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Return the rate of a step: linear warm-up, then a cosine to zero."""
+    """Return the rate of a step: linear warm-up, then a cosine to zero, or the recipe's drops to a tenth."""
+    if recipe.rate_drops:
+        drops = [epoch * (steps // recipe.epochs) for epoch in recipe.rate_drops]
+        return warm_steps(recipe.learning_rate, recipe.warmup_steps, step, drops)
     return warm_cosine(recipe.learning_rate, recipe.warmup_steps, step, steps)
 
 

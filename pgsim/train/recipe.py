@@ -35,7 +35,7 @@ class Recipe:
         float_weights: npz of a float ResNet in the data folder to start from, or the name of a run of the same network
             in the output or data folder, or "" for random weights.
         epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a
-            cosine to 0.
+            cosine to 0, or where there are `rate_drops` stays, and is a tenth after each of these epochs.
         learning_rate, momentum, weight_decay: of SGD; thresholds take no weight decay.
         sparse_bp: sparse back-propagation to the thresholds.
         sigma: factor of the penalty sigma * ||delta - target|| per gated layer.
@@ -86,6 +86,7 @@ class Recipe:
     clip: str = "pact"
     thresholds: str = "learned"
     policy: str = "keep"
+    rate_drops: tuple[int, ...] = ()
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -186,6 +187,10 @@ def read_record(kind: type[T], loaded: dict[str, object], where: str) -> T:
 def _typed(value: object, hint: object, where: str) -> object:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint == tuple[int, ...]:
+        if not isinstance(value, list) or any(type(one) is not int for one in value):
+            raise InputError(f"{where} must be a list of integers, not {value!r}")
+        return tuple(value)
     wanted = typing.get_args(hint) or (hint,)
     if float in wanted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -208,6 +213,9 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
     if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
         raise InputError(f"{where}: delta_target must be a number or 'start', not {recipe.delta_target!r}")
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
+    if list(recipe.rate_drops) != sorted({epoch for epoch in recipe.rate_drops if 0 < epoch < recipe.epochs}):
+        must = f"rate_drops must be rising epochs in 1..{recipe.epochs - 1}"
+        raise InputError(f"{where}: {must}, not {list(recipe.rate_drops)}")
 
 
 class Named(Protocol):

@@ -135,7 +135,8 @@ def test_the_metadata_say_what_was_measured_and_show_no_word(
     assert f"perplexity {measured.perplexity:.2f} of 79 words" in captured.err
     assert set(info) <= {
         "model", "dataset", "samples", "recipe", "seed", "epochs", "made_by", "training", "perplexity",
-        "evaluated_words", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits",
+        "evaluated_words", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits", "checkpoint_sha256",
+            "data_sha256",
     }  # fmt: skip
     assert info["samples"] == list(range(STEPS))
     with np.load(out) as archive:

@@ -173,6 +173,15 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert rates[104] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_the_rate_drops_to_a_tenth_after_the_epochs_that_the_recipe_names() -> None:
+    r = recipe(warmup_steps=4, learning_rate=0.1, epochs=10, rate_drops=[5, 8])
+    rates = [loop.learning_rate(r, s, 100) for s in range(100)]
+    assert rates[:5] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+    assert rates[49:51] == pytest.approx([0.1, 0.01])
+    assert rates[79:81] == pytest.approx([0.01, 0.001])
+    assert rates[99] == pytest.approx(0.001)
+
+
 def test_held_out_images_are_never_trained_on(folder: Path) -> None:
     images = read_train(folder)
     train, held_out = loop.split_holdout(images, 8)

@@ -131,7 +131,7 @@ def test_the_shipped_recipes_are_listed_without_data(capsys: pytest.CaptureFixtu
 
 
 def test_a_recipe_survives_being_written_and_read() -> None:
-    first = recipe()
+    first = recipe(epochs=9, rate_drops=[3, 6])
     assert parse_recipe(recipe_text(first), "again") == first
 
 
@@ -177,6 +177,8 @@ def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
         ({"learning_rate": ".inf"}, "learning_rate must be finite, not inf"),
         ({"name": "../x/y"}, r"name must be a file's name without folders, not '\.\./x/y'"),
         ({"name": "'..'"}, r"name must be a file's name without folders, not '\.\.'"),
+        ({"rate_drops": 1}, "rate_drops must be a list of integers, not 1"),
+        ({"rate_drops": [1, 2]}, r"rate_drops must be rising epochs in 1\.\.1, not \[1, 2\]"),
         ({"colour": 1}, "colour must be a recipe field .*, not an unknown key"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,12 @@ def test_the_trace_holds_the_network_and_what_was_measured(
     trace = load_trace(tmp_path / "t.npz")
     assert len(trace.layers) == 20
     (result,), (same,) = load_results([tmp_path / "r.json"]).results, load_results([tmp_path / "t.npz"]).results
-    assert result == replace(same, source=result.source, digest="")
+    assert result == replace(same, source=result.source, digest=sha256((tmp_path / "r.json").read_bytes()).hexdigest())
     assert set(result.b_avg) == {"gated_by_outputs", "gated_by_macs", "all_by_outputs", "all_by_macs"}
     assert trace.images == 2
     info = trace.info
+    assert info["checkpoint_sha256"] == sha256((folder / "tiny.pt").read_bytes()).hexdigest()
+    assert info["data_sha256"] == sha256((folder / "cifar10_test.npz").read_bytes()).hexdigest()
     test = read_test(folder)
     assert info["labels"] == test.labels[:2].tolist()
     assert info["samples"] == [0, 1]

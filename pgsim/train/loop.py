@@ -60,7 +60,7 @@ def prepare_process(threads: int) -> None:
         libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its largest
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
         libc.mallopt(-4, 0)  # M_MMAP_MAX: larger buffers, too, would come page by page from the system every step
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):
         pass  # not glibc: only speed is lost
 
 

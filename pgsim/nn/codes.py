@@ -83,7 +83,7 @@ class PactCodes(torch.autograd.Function):
     """Clip to [0, alpha], a learned bound, and quantise to unsigned codes (PACT, Choi et al. 2018).
 
     Forward takes `x` (real, any shape), `alpha` (scalar tensor, > 0) and `levels` = 2^act_bits - 1, and returns codes
-    rne(min(max(x, 0), alpha) * levels / alpha). The gradient reaches x where 0 < x < alpha, and alpha where x > alpha.
+    rne(min(max(x, 0), alpha) * levels / alpha). The gradient reaches x where 0 < x < alpha, and alpha where x >= alpha.
     """
 
     @staticmethod
@@ -100,7 +100,7 @@ class PactCodes(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x,) = ctx.saved_tensors
         inside = grad * ((x > 0) & (x < ctx.bound))
-        return inside, (grad * (x > ctx.bound)).sum(), None
+        return inside, (grad * (x >= ctx.bound)).sum(), None
 
 
 class StaticCodes(torch.autograd.Function):

@@ -53,7 +53,7 @@ class PactQuantise(torch.autograd.Function):
     Forward takes `y` (float32, any shape), `alpha` (float32 scalar, > 0) and `levels` = 2**act_bits - 1; it returns
     `clipped` (float32, in [0, alpha]) and `codes` (float32 integers in [0, levels]). Backward takes the gradients of
     the two *real* values: the slot of `codes` carries the gradient of `codes * alpha / levels`, as the convolutions
-    of `pgsim.train.gating` return it. The gradient reaches `y` where 0 < y < alpha, and `alpha` where y > alpha.
+    of `pgsim.train.gating` return it. The gradient reaches `y` where 0 < y < alpha, and `alpha` where y >= alpha.
     """
 
     @staticmethod
@@ -76,5 +76,5 @@ class PactQuantise(torch.autograd.Function):
         if grad is None:
             return None, None, None
         grad_y = torch.ops.aten.hardtanh_backward(grad, y, 0.0, ctx.bound)
-        grad_alpha = torch.ops.aten.threshold_backward(grad, y, ctx.bound).sum()
+        grad_alpha = (grad * (y >= ctx.bound)).sum()
         return grad_y, grad_alpha, None

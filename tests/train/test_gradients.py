@@ -93,16 +93,16 @@ def test_a_gated_convolution_follows_equations_5_to_7(
 
 
 def test_pact_sends_the_gradient_inside_to_its_input_and_above_to_its_clip() -> None:
-    y = torch.tensor([-1.0, 0.2, 1.9, 2.5, 7.0], requires_grad=True)
+    y = torch.tensor([-1.0, 0.2, 1.9, 2.5, 7.0, 2.0, 0.0], requires_grad=True)
     alpha = torch.tensor(2.0, requires_grad=True)
     clipped, codes = cast(tuple[Tensor, Tensor], PactQuantise.apply(y, alpha, 7))
-    assert codes.tolist() == [0, 1, 7, 7, 7]
-    assert clipped.tolist() == pytest.approx([0.0, 0.2, 1.9, 2.0, 2.0])
-    torch.autograd.backward([clipped, codes], [torch.full((5,), 10.0), torch.arange(5.0)])
+    assert codes.tolist() == [0, 1, 7, 7, 7, 7, 0]
+    assert clipped.tolist() == pytest.approx([0.0, 0.2, 1.9, 2.0, 2.0, 2.0, 0.0])
+    torch.autograd.backward([clipped, codes], [torch.full((7,), 10.0), torch.arange(7.0)])
     assert y.grad is not None
-    assert y.grad.tolist() == [0.0, 11.0, 12.0, 0.0, 0.0]
+    assert y.grad.tolist() == [0.0, 11.0, 12.0, 0.0, 0.0, 0.0, 0.0]
     assert alpha.grad is not None
-    assert alpha.grad.item() == 13.0 + 14.0
+    assert alpha.grad.item() == 13.0 + 14.0 + 15.0  # 1 from alpha on, as PACT has it
 
 
 @pytest.mark.parametrize("with_shortcut", [False, True])
@@ -116,6 +116,7 @@ def test_the_fused_batch_norm_and_pact_equals_its_plain_twin(with_shortcut: bool
         with torch.no_grad():
             norm.weight.copy_(normal((16,), 10))
             norm.bias.copy_(normal((16,), 11))
+            norm.weight[3], norm.bias[3] = 0.0, 1.3  # all of this channel lies on the clip
         leaf, alpha = x.clone().requires_grad_(), torch.tensor(1.3, requires_grad=True)
         add = None if short is None else short.clone().requires_grad_()
         if fused:

@@ -11,9 +11,11 @@ from pgsim.errors import InputError
 DEFAULT_MAX_BYTES = 4 << 30  # pgsim.io.npz.DEFAULT_MAX_BYTES, not imported for the sake of `pgsim --help`
 
 
-def add_trace_options(parser: argparse.ArgumentParser, what: str = "the trace (.npz)") -> None:
-    """Add FILE and --max-bytes to `parser`."""
-    parser.add_argument("file", metavar="FILE", help=what)
+def add_trace_options(
+    parser: argparse.ArgumentParser, what: str = "the trace (.npz)", *, several: bool = False
+) -> None:
+    """Add FILE (with `several` a list of one or more) and --max-bytes to `parser`."""
+    parser.add_argument("file", metavar="FILE", help=what, nargs="+" if several else None)
     parser.add_argument(
         "--max-bytes",
         metavar="N",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_trace_options(parser)
+    add_trace_options(parser, "a trace (.npz), or several", several=True)
     parser.add_argument("--no-digest", action="store_true", help="leave seal and SHA-256 digests unchecked")
     parser.add_argument(
         "--engine",
@@ -33,19 +33,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Report container, digests and recomputation apart; return 0 where all are right, 1 where one is not.
+    """Report container, digests and recomputation of each trace; return 0 where all are right, 1 where one is not.
 
     Raises InputError for a file that is no trace or cannot be read.
     """
+    machine = _machine(args) if args.engine in ("simulator", "clocked", "all") else None
+    right = True
+    for place, file in enumerate(args.file):
+        if place:
+            print()
+        right &= _verify(file, args, machine)
+    return 0 if right else 1
+
+
+def _verify(file: str, args: argparse.Namespace, machine: Accelerator | None) -> bool:
     from pgsim.errors import InputError
     from pgsim.io.strict import show, show_path
     from pgsim.io.trace import check_seal, digest_faults, load_trace, trace_file
 
-    machine = _machine(args) if args.engine in ("simulator", "clocked", "all") else None
-    trace = load_trace(args.file, max_bytes=args.max_bytes, digests=False)
+    trace = load_trace(file, max_bytes=args.max_bytes, digests=False)
     unknown = sorted(set(args.layers or ()) - {layer.name for layer in trace.layers})
     if unknown:
-        listed = f"; list them with pgsim info {show_path(args.file)}"
+        listed = f"; list them with pgsim info {show_path(file)}"
         raise InputError(f"--layers must name layers of the trace, not {show(unknown[0])}{listed}")
     npz = trace_file(trace).npz
     print(npz.shown)
@@ -63,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"               {fault}")
     verification = _recompute(trace, args, machine, npz.shown)
     print(f"recomputation  {_recomputation_words(verification)}")
-    return 0 if seal is None and not faults and verification.equal else 1
+    return seal is None and not faults and verification.equal
 
 
 def _digest_words(faults: list[str], arrays: int, skipped: bool) -> str:

@@ -224,6 +224,20 @@ def test_a_post_step_that_overflows_is_refused_with_file_and_step(
     assert err.startswith(f"pgsim: error: {path}: layers[0].post[0]: fixed_point must stay within int64, not reach ")
 
 
+def test_of_several_traces_each_is_reported_and_one_that_is_wrong_decides(
+    trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, alone, _ = pgsim(capsys, "verify", trace_file)
+    parts = take_apart(trace_file)
+    parts.arrays["001.output"][1, 2, 3, 4] += 1
+    wrong = tmp_path / "wrong.npz"
+    parts.write(wrong)
+    _, broken, _ = pgsim(capsys, "verify", wrong)
+    assert pgsim(capsys, "verify", trace_file, trace_file)[:2] == (0, f"{alone}\n{alone}")
+    assert pgsim(capsys, "verify", trace_file, wrong)[:2] == (1, f"{alone}\n{broken}")
+    assert pgsim(capsys, "verify", wrong, trace_file)[:2] == (1, f"{broken}\n{alone}")
+
+
 def test_a_resaved_trace_is_right_but_for_its_seal(
     trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,7 +66,11 @@ def write_files(
 def _line(row: Row) -> list[object]:
     claim, ours = row.claim, row.ours
     act_bits, pred_bits = claim.bits or (None, None)
-    mine: list[object] = [None] * (len(COLUMNS) - 10)
+    theirs: list[object] = [
+        claim.network, claim.dataset, claim.method.value, act_bits, pred_bits, claim.threshold, claim.sparsity,
+        claim.b_avg, claim.score, row.paper_change,
+    ]  # fmt: skip
+    mine: list[object] = [None] * (len(COLUMNS) - len(theirs))
     if ours is not None:
         first = ours.first
         mine = [
@@ -76,10 +80,7 @@ def _line(row: Row) -> list[object]:
             "; ".join(row.deviations), _joined(one.source for one in ours.results),
             _joined(one.digest for one in ours.results),
         ]  # fmt: skip
-    return [
-        claim.network, claim.dataset, claim.method.value, act_bits, pred_bits, claim.threshold, claim.sparsity,
-        claim.b_avg, claim.score, row.paper_change, *mine,
-    ]  # fmt: skip
+    return [*theirs, *mine]
 
 
 def _joined(values: Iterable[object]) -> str:

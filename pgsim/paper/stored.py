@@ -170,10 +170,7 @@ def _why_left_out(info: Mapping[str, Any]) -> str:
 def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     if "given_weights" in info:
         return _given(info, source, digest)
-    recipe = yaml.safe_load(info["recipe"])
-    score = float(info["perplexity"] if "perplexity" in info else info["top1"])
-    if not math.isfinite(score):
-        raise ValueError(f"a score of {score}")
+    recipe, score = yaml.safe_load(info["recipe"]), _score(info)
     method = _method(recipe)
     act_bits, pred_bits = int(recipe["act_bits"]), int(recipe["pred_bits"])
     sparsity = info.get("sparsity_percent")
@@ -205,6 +202,13 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     )
 
 
+def _score(info: Mapping[str, Any]) -> float:
+    score = float(info["perplexity"] if "perplexity" in info else info["top1"])
+    if not math.isfinite(score):
+        raise ValueError(f"a score of {score}")
+    return score
+
+
 def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
     """Return the result of float weights that came from elsewhere."""
     return Result(
@@ -218,7 +222,7 @@ def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
         sparsity=None,
         mac_sparsity=None,
         b_avg={},
-        score=float(info["top1"]),
+        score=_score(info),
         epochs=None,
         seed=None,
         source=source,

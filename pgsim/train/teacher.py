@@ -26,7 +26,7 @@ class FloatResNet:
 
     def __init__(self, arrays: dict[str, NDArray[np.float32]], device: str = "cpu") -> None:
         self.arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items()}
-        self.blocks = sum(1 for n in arrays if n.startswith("layer1.") and n.endswith("conv1.weight"))
+        self.blocks = _blocks_per_stage(arrays)
         self.folded = {"conv1": self._fold("conv1", "bn1")}
         for stage in (1, 2, 3):
             for index in range(self.blocks):
@@ -70,11 +70,8 @@ class FloatResNet:
 
 
 def is_float_resnet(path: Path) -> bool:
-    """Tell whether an npz file has a float CIFAR ResNet's names; False for one that cannot be read."""
-    try:
-        return path.suffix == ".npz" and {"layer1.0.conv1.weight", "linear.weight"} <= open_npz(path).keys()
-    except InputError:
-        return False
+    """Tell whether a file is an npz with a float CIFAR ResNet's names; raise InputError for a broken one."""
+    return path.suffix == ".npz" and {"layer1.0.conv1.weight", "linear.weight"} <= open_npz(path).keys()
 
 
 def read_teacher(path: Path, device: str = "cpu") -> FloatResNet:
@@ -87,9 +84,13 @@ def read_teacher(path: Path, device: str = "cpu") -> FloatResNet:
     return FloatResNet(arrays, device)
 
 
+def _blocks_per_stage(arrays: Mapping[str, NDArray[np.float32]]) -> int:
+    return sum(name.startswith("layer1.") and name.endswith(".conv1.weight") for name in arrays)
+
+
 def _float_shapes(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every array of a ResNet with as many blocks a stage as these have in their first."""
-    blocks = max(1, sum(name.startswith("layer1.") and name.endswith(".conv1.weight") for name in arrays))
+    blocks = max(1, _blocks_per_stage(arrays))
     convs = [("conv1", "bn1", 3, STAGES[0])]
     c_in = STAGES[0]
     for stage, c_out in enumerate(STAGES, start=1):
@@ -147,7 +148,7 @@ class TaughtViews:
 def start_from_float(net: PGResNet, path: Path) -> None:
     """Copy a float ResNet's convolutions, batch norms and classifier into `net`; raise InputError for another depth."""
     arrays = read_float_weights(path)
-    blocks = sum(name.startswith("layer1.") and name.endswith(".conv1.weight") for name in arrays)
+    blocks = _blocks_per_stage(arrays)
     if blocks != net.blocks_per_stage:
         depths = f"ResNet-{6 * net.blocks_per_stage + 2}, not ResNet-{6 * blocks + 2}"
         raise InputError(f"{path} must hold the float weights of the recipe's network, {depths}")

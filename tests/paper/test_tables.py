@@ -315,6 +315,11 @@ def test_a_perplexity_deviates_by_its_share() -> None:
             '{"format": "pgsim-training-result", "version": 1, "recipe": "a: 1", "top1": NaN}',
             "must tell how its network was trained and measured, not lack or garble a score of nan",
         ),
+        (
+            '{"format": "pgsim-training-result", "version": 1, "given_weights": "w.npz", "model": "resnet20",'
+            ' "dataset": "CIFAR-10 test", "checkpoint_sha256": "0", "top1": NaN}',
+            "must tell how its network was trained and measured, not lack or garble a score of nan",
+        ),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pgsim.train.blocks import Conv
 from pgsim.train.gating import GatedConv
-from pgsim.train.network import Conv, PGResNet
+from pgsim.train.network import PGResNet
 
 
 def best_clip(values: Tensor, levels: int) -> float:
@@ -41,7 +42,7 @@ def start_clips(net: PGResNet, codes: Tensor) -> None:
             seen.append(args[0].detach().clone())
 
         handle = pact.register_forward_pre_hook(keep)
-        net(codes)
+        net.fake_quantised(codes)
         handle.remove()
         values = torch.cat([s.reshape(-1) for s in seen])
         pact.alpha.fill_(best_clip(values, pact.levels) if pact.learned else max(1e-2, float(values.max())))
@@ -63,7 +64,7 @@ def prediction_outputs(net: PGResNet, codes: Tensor) -> dict[str, Tensor]:
 
         handles.append(conv.register_forward_hook(keep))
     net.eval()
-    net(codes)
+    net.fake_quantised(codes)
     for handle in handles:
         handle.remove()
     return outputs
@@ -101,7 +102,7 @@ def recalibrate_batch_norm(net: PGResNet, batches: Iterable[Tensor]) -> None:
         norm.momentum = None
     net.train()
     for codes in batches:
-        net(codes)
+        net.fake_quantised(codes)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.eval()

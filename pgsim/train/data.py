@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgsim.errors import InputError
-from pgsim.train.network import IMAGE_CLIP, IMAGE_CODE_MAX
+from pgsim.train.blocks import IMAGE_CLIP, IMAGE_CODE_MAX
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

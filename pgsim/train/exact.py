@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgsim.train.blocks import moved
 from pgsim.train.frozen import (
     FrozenConv,
     FrozenNet,
@@ -23,7 +24,6 @@ from pgsim.train.frozen import (
     codes_of_pool,
     codes_of_stream,
 )
-from pgsim.train.network import moved
 
 FLOAT32_EXACT = 2**24
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat
 from pgsim.arith.overflow import reachable
 from pgsim.arith.thresholds import bisect_thresholds
+from pgsim.train.blocks import FEATURE_CODE_MAX
 from pgsim.train.exact import run_exact
 from pgsim.train.frozen import (
     SHORTCUT_BITS,
@@ -21,7 +22,6 @@ from pgsim.train.frozen import (
     codes_of_pool,
     codes_of_stream,
 )
-from pgsim.train.network import FEATURE_CODE_MAX
 from pgsim.workload.arithmetic import Exported, Line
 from pgsim.workload.layer import (
     AddShortcut,

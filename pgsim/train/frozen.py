@@ -12,24 +12,19 @@ network; shortcut and branch add, the sum is clamped to [0, high] and its codes 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pgsim.train.blocks import FEATURE_CODE_MAX, IMAGE_CLIP, IMAGE_CODE_MAX, Block, Conv, Pact
 from pgsim.train.gating import integer_threshold
-from pgsim.train.network import (
-    FEATURE_CODE_MAX,
-    IMAGE_CLIP,
-    IMAGE_CODE_MAX,
-    Block,
-    Conv,
-    Pact,
-    PGResNet,
-)
 from pgsim.train.quantise import WEIGHT_CODE_MAX, weight_codes
+
+if TYPE_CHECKING:
+    from pgsim.train.network import PGResNet
 
 SHORTCUT_BITS = 16
 SHIFT = 16
@@ -171,15 +166,19 @@ def freeze(net: PGResNet) -> FrozenNet:
         stream_unit=unit,
         feature_alpha=_alpha(net.pool),
         pool_area=64,
-        classifier=codes.numpy().astype(np.int8),
+        classifier=codes.cpu().numpy().astype(np.int8),
         classifier_scale=scale,
-        classifier_bias=np.rint(net.classifier.bias.detach().double().numpy() / logit_scale).astype(np.int64),
+        classifier_bias=np.rint(_doubles(net.classifier.bias) / logit_scale).astype(np.int64),
         logit_scale=logit_scale,
     )
 
 
 def _alpha(pact: Pact) -> float:
     return float(pact.alpha.detach())
+
+
+def _doubles(values: Tensor) -> FloatArray:
+    return cast(FloatArray, values.detach().cpu().double().numpy())
 
 
 def _freeze_conv(
@@ -195,9 +194,9 @@ def _freeze_conv(
     codes, clip = weight_codes(conv.weight)
     weight_scale = float(clip) / WEIGHT_CODE_MAX
     k = act_scale * weight_scale
-    mean, variance = (cast(Tensor, t).double().numpy() for t in (norm.running_mean, norm.running_var))
-    gain = norm.weight.detach().double().numpy() / np.sqrt(variance + norm.eps)
-    slope, offset = gain * k, norm.bias.detach().double().numpy() - gain * mean
+    mean, variance = (_doubles(cast(Tensor, t)) for t in (norm.running_mean, norm.running_var))
+    gain = _doubles(norm.weight) / np.sqrt(variance + norm.eps)
+    slope, offset = gain * k, _doubles(norm.bias) - gain * mean
     tail: ToCodes | ToStream
     if unit == 0.0:
         tail = ToCodes(slope, offset, _alpha(pact), pact.levels)
@@ -215,13 +214,13 @@ def _freeze_conv(
     threshold = None if conv.delta is None else integer_threshold(conv.delta, k, conv.update_bits)
     return FrozenConv(
         name=name,
-        weight=codes.to(torch.int8).contiguous().numpy(),
+        weight=codes.to(torch.int8).contiguous().cpu().numpy(),
         stride=conv.stride,
         act_levels=act_levels,
         act_scale=act_scale,
         weight_scale=weight_scale,
         update_bits=conv.update_bits,
-        delta=None if conv.delta is None else conv.delta.detach().double().numpy(),
-        threshold=None if threshold is None else threshold.numpy().astype(np.int64),
+        delta=None if conv.delta is None else _doubles(conv.delta),
+        threshold=None if threshold is None else threshold.cpu().numpy().astype(np.int64),
         tail=tail,
     )

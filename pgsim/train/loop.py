@@ -278,7 +278,8 @@ class Run:
         with torch.no_grad():
             for start in range(0, len(self.held_out), EVAL_BATCH):
                 part = self.held_out.take(slice(start, start + EVAL_BATCH))
-                logits = self.averaged(as_tensor(image_codes(part.pixels)).to(self.device))
+                codes = as_tensor(image_codes(part.pixels)).to(self.device)
+                logits = self.averaged.fake_quantised(codes)
                 right += int((logits.argmax(1).cpu().numpy() == part.labels).sum())
         overall, layers = self.averaged.sparsity()
         return {

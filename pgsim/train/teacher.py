@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.errors import InputError
+from pgsim.train.blocks import IMAGE_CLIP, IMAGE_CODE_MAX, STAGES, Block
 from pgsim.train.data import CLASSES, open_npz, read_float_weights
-from pgsim.train.network import IMAGE_CLIP, IMAGE_CODE_MAX, STAGES, Block, PGResNet
+from pgsim.train.network import PGResNet
 
 BN_EPS = 1e-5
 

@@ -14,11 +14,12 @@ from torch import nn  # noqa: E402
 from pgsim.arith.overflow import reachable  # noqa: E402
 from pgsim.arith.thresholds import bisect_thresholds  # noqa: E402
 from pgsim.model.inference import logits_of  # noqa: E402
+from pgsim.train.blocks import Block  # noqa: E402
 from pgsim.train.calibrate import recalibrate_batch_norm  # noqa: E402
 from pgsim.train.exact import float_type, run_exact  # noqa: E402
 from pgsim.train.export import build_trace, integer_layers  # noqa: E402
 from pgsim.train.frozen import FrozenNet, ToCodes, codes_of_accumulator, freeze  # noqa: E402
-from pgsim.train.network import Block, PGResNet  # noqa: E402
+from pgsim.train.network import PGResNet  # noqa: E402
 from tests.train.reference_network import run_network  # noqa: E402
 
 
@@ -104,10 +105,31 @@ def test_the_integer_network_follows_the_float_one(network: str, keep: bool) -> 
         for _, pact in net.pacts():
             pact.alpha.fill_(3.0)
         recalibrate_batch_norm(net, [images])
-        expected = net.eval()(images).numpy()
+        expected = net.eval().fake_quantised(images).numpy()
     frozen = freeze(net)
     logits = run_exact(frozen, codes).logits * frozen.logit_scale
     assert np.abs(logits - expected).max() < 0.1 * np.ptp(expected, axis=0).max()
+
+
+@pytest.mark.parametrize("network", ["resnet20", "shiftnet20"])
+@pytest.mark.parametrize("gating", ["release", "all", "none"])
+def test_evaluation_mode_is_the_exact_network_to_the_last_bit(network: str, gating: str) -> None:
+    net = random_network(4, 4 if gating == "none" else 2, gating, seed=11, network=network)
+    codes = random_codes(3, 4)
+    frozen = freeze(net)
+    images = torch.from_numpy(codes).float().requires_grad_()
+    logits = net(images)
+    assert logits.dtype == torch.float64
+    assert not logits.requires_grad
+    np.testing.assert_array_equal(logits.numpy(), run_exact(frozen, codes).logits * frozen.logit_scale, strict=True)
+    assert net.train()(images).dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [0.5, 128.0, -128.0, float("nan")])
+def test_evaluation_mode_takes_image_codes_alone(value: float) -> None:
+    net = random_network(3, 2, "release", seed=1)
+    with pytest.raises(ValueError, match=r"image codes must be integers in \[-127, 127\], not other numbers"):
+        net(torch.full((1, 3, 32, 32), value))
 
 
 def test_thresholds_equal_the_float64_function_on_every_reachable_accumulator() -> None:

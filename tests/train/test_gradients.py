@@ -11,10 +11,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from pgsim.train import gating, network  # noqa: E402
+from pgsim.train import blocks, gating  # noqa: E402
+from pgsim.train.blocks import Block, Options  # noqa: E402
 from pgsim.train.fused import norm_pact  # noqa: E402
 from pgsim.train.gating import SURROGATE_SLOPE, DenseConv, GatedConv  # noqa: E402
-from pgsim.train.network import Block, Options  # noqa: E402
 from pgsim.train.quantise import PactQuantise, weight_codes  # noqa: E402
 
 
@@ -145,7 +145,7 @@ def test_a_block_on_torch_s_own_operations_equals_the_one_on_kernels(
     block.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     results = []
     for on_kernels in (True, False):
-        for module in (gating, network):
+        for module in (gating, blocks):
             monkeypatch.setattr(module, "runs_kernels", lambda _, on_kernels=on_kernels: on_kernels)
         block.zero_grad()
         stream, codes = normal((4, 8, 6, 6), 2).abs().requires_grad_(), codes_of((4, 8, 6, 6), 15, 3).requires_grad_()

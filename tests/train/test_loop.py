@@ -20,9 +20,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from pgsim.cli import train as command  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.train import loop  # noqa: E402
+from pgsim.train.blocks import Pact  # noqa: E402
 from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
 from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
-from pgsim.train.network import Pact, build_network  # noqa: E402
+from pgsim.train.network import build_network  # noqa: E402
 from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
 from pgsim.train.teacher import FloatResNet, TaughtViews  # noqa: E402
 from pgsim.train.weights import read_network, save_weights  # noqa: E402
@@ -146,7 +147,7 @@ def test_starting_thresholds_reach_the_sparsity_asked_for(folder: Path, tmp_path
     run.net.eval()
     run.net.reset_counts()
     with torch.no_grad():
-        run.net(as_tensor(image_codes(run.train.pixels[: loop.CALIBRATION_IMAGES])))
+        run.net.fake_quantised(as_tensor(image_codes(run.train.pixels[: loop.CALIBRATION_IMAGES])))
     deltas = [conv.delta.detach() for _, conv in run.net.gated_convs()]
     if scope == "network":
         assert len({float(d) for delta in deltas for d in delta}) == 1
@@ -347,7 +348,10 @@ def test_a_run_trains_on_a_cuda_device_and_is_read_back_without_one(folder: Path
     again.restore(tmp_path / "tiny.pt")
     codes = torch.randint(-127, 128, (2, 3, 32, 32)).float()
     torch.testing.assert_close(
-        again.averaged.eval()(codes), run.averaged.eval()(codes.cuda()).cpu(), rtol=1e-3, atol=1e-3
+        again.averaged.eval().fake_quantised(codes),
+        run.averaged.eval().fake_quantised(codes.cuda()).cpu(),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 

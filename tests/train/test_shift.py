@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from pgsim.train.network import Block, PGResNet, Shift, shift_offsets  # noqa: E402
+from pgsim.train.blocks import Block, Shift, shift_offsets  # noqa: E402
+from pgsim.train.network import PGResNet  # noqa: E402
 
 
 def test_channels_are_shared_out_evenly_over_nine_directions_and_the_rest_stays() -> None:

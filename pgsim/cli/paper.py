@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pgsim.paper.tables import Row
 
 TABLES, FIGURES = (1, 2, 3, 4, 5, 7), (3, 4, 5)
+WIDTH = 130  # of a note, characters
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
     results = stored.results
     chosen = {table: rows(results, table) for table in args.table or TABLES}
     for table, lines in chosen.items():
-        print("\n".join([TITLES[table], _text(lines), *_deviations(lines)]), end="\n\n")
+        print("\n".join([TITLES[table], _text(lines), *_deviations(lines, stored.reasons)]), end="\n\n")
     print(_legend(results))
     for line in _not_placed(stored):
         print(line)
     if args.output:
         from pgsim.cli.paper_files import write_files
 
-        write_files(args.output, chosen, results, args.results)
+        write_files(args.output, chosen, stored, args.results)
     return 0
 
 
@@ -62,14 +64,16 @@ def _text(lines: Sequence[Row]) -> str:
     return aligned(header, [_cells(line) for line in lines], ("network", "method", "bits", "gating"))
 
 
-def _deviations(lines: Sequence[Row]) -> Iterator[str]:
-    """Yield a note for each row whose runs are further from the paper than the bounds, in either direction."""
+def _deviations(lines: Sequence[Row], reasons: Mapping[str, str]) -> Iterator[str]:
+    """Yield a note for each row whose runs are further from the paper than the bounds, in either direction, and why."""
     for row in lines:
         if row.ours is not None and row.deviations:
             network, method, bits = _cells(row)[:3]
             gating, epochs, _, seeds = _recipe(row.ours, row)
             what = ", ".join(filter(None, (" ".join(filter(None, (network, method, bits))), gating)))
-            yield f"Deviates: {what}, {epochs} epochs, seed {seeds}: {', '.join(row.deviations)}"
+            why = row.ours.reason(reasons) or "no reason given"
+            line = f"Deviates: {what}, {epochs} epochs, seed {seeds}: {', '.join(row.deviations)}. {why}"
+            yield textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -156,5 +160,5 @@ def _legend(results: Sequence[object]) -> str:
         "± the sample standard deviation. Epochs with < : weights of an earlier epoch, or of a run that was stopped.\n"
         "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
         "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"
-        "Deviates: score or sparsity further from the paper than that, in either direction."
+        "Deviates: score or sparsity further from the paper than that, in either direction; why, reasons.yaml says."
     )

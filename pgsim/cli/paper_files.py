@@ -11,7 +11,7 @@ from pgsim.errors import InputError
 from pgsim.io.atomic import replacing
 from pgsim.io.strict import show_path
 from pgsim.io.trace import load_trace
-from pgsim.paper.stored import Result, trace_files
+from pgsim.paper.stored import Stored, trace_files
 from pgsim.paper.tables import Row
 
 COLUMNS = (
@@ -19,14 +19,12 @@ COLUMNS = (
     "paper_score", "paper_change_from_float", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits",
     "b_avg_all_convolutions_by_macs_bits", "score", "change_from_float", "score_difference", "sparsity_difference",
     "within_bounds", "gating", "policy", "epochs", "finished", "runs", "seeds", "sparsity_deviation",
-    "score_deviation", "deviates", "sources", "digests",
+    "score_deviation", "deviates", "reason", "sources", "digests",
 )  # fmt: skip
 DPI = 130
 
 
-def write_files(
-    folder: str, tables: Mapping[int, Sequence[Row]], results: Sequence[Result], places: Iterable[str]
-) -> None:
+def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored, places: Iterable[str]) -> None:
     """Write table_N.csv for each table, figure_3.png, figure_4_NETWORK.png and figure_5_TRACE.png, each whole."""
     try:
         from pgsim.paper import figures
@@ -45,10 +43,10 @@ def write_files(
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(_line(row) for row in lines)
+        writer.writerows(_line(row, stored.reasons) for row in lines)
         with replacing(place / f"table_{table}.csv") as stream:
             stream.write(text.getvalue().encode())
-    drawn = {"figure_3": figures.figure_3()}
+    drawn, results = {"figure_3": figures.figure_3()}, stored.results
     for table in (1, 5, 7):
         drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in figures.networks_of(table)}
     for path in (path for place in places for path in trace_files(Path(place))):
@@ -63,7 +61,7 @@ def write_files(
     print(f"wrote {len(tables)} tables and {len(drawn)} figures to {show_path(folder)}")
 
 
-def _line(row: Row) -> list[object]:
+def _line(row: Row, reasons: Mapping[str, str]) -> list[object]:
     claim, ours = row.claim, row.ours
     act_bits, pred_bits = claim.bits or (None, None)
     theirs: list[object] = [
@@ -77,8 +75,8 @@ def _line(row: Row) -> list[object]:
             ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score, row.our_change,
             row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.epochs,
             first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
-            "; ".join(row.deviations), _joined(one.source for one in ours.results),
-            _joined(one.digest for one in ours.results),
+            "; ".join(row.deviations), ours.reason(reasons) if row.deviations else "",
+            _joined(one.source for one in ours.results), _joined(one.digest for one in ours.results),
         ]  # fmt: skip
     return [*theirs, *mine]
 

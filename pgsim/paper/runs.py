@@ -36,6 +36,10 @@ class Runs:
         """The seed of each run, ascending; none of weights that came from elsewhere."""
         return tuple(one.seed for one in self.results if one.seed is not None)
 
+    def reason(self, reasons: Mapping[str, str]) -> str:
+        """Return the sentence that a recipe's name has there, empty where none of these has one."""
+        return next((reasons[one.recipe] for one in self.results if one.recipe in reasons), "")
+
     @property
     def score(self) -> float:
         """Mean top-1 in percent, or mean perplexity."""

@@ -6,20 +6,23 @@ import hashlib
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pgsim.errors import InputError
-from pgsim.io.strict import show_path
+from pgsim.io.strict import show, show_path
 from pgsim.io.trace import load_trace
+from pgsim.io.yaml_file import read_yaml
 from pgsim.paper.claims import PTB, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
+REASONS = "reasons.yaml"
 LEFT_OUT = {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep", "rate_drops": []}
 """What recipes of image networks mean where they leave a field out (`pgsim.train.recipe.Recipe`)."""
 
@@ -31,8 +34,9 @@ class Result:
     Sparsities in percent; `b_avg` by weighting, as in a trace's metadata (`gated_by_outputs`, `all_by_macs`, ...);
     `score` top-1 in percent or perplexity. `finished` is False for weights of an earlier epoch or of a stopped run,
     `epochs` the recipe's all the same. `setting` is the recipe but for its name and seed, as JSON: runs that differ in
-    the seed alone have the same. Of weights that the project did not train, epochs and seed are None and the setting
-    is their digest. `source` names the file, `digest` its SHA-256 (of a trace, the seal's).
+    the seed alone have the same; `recipe` is its name, without the `_seedN` of another seed. Of weights that the
+    project did not train, epochs and seed are None, the setting is their digest, and the name empty. `source` names the
+    file, `digest` its SHA-256 (of a trace, the seal's).
     """
 
     network: str
@@ -52,6 +56,7 @@ class Result:
     digest: str
     finished: bool = True
     setting: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Stored:
-    """What was found: results, and the files that are left out."""
+    """What was found: results, the files that are left out, and by recipe why its results are what they are."""
 
     results: tuple[Result, ...]
     left_out: tuple[LeftOut, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_results(places: Iterable[str | os.PathLike[str]]) -> Stored:
@@ -75,13 +81,16 @@ def load_results(places: Iterable[str | os.PathLike[str]]) -> Stored:
 
     Left out are traces without a recipe (an import of the authors' release, a trace of pgsim.nn), those that were not
     measured on a whole test set, and a second file of the same run. Archives of a folder that are no traces (weights)
-    are passed over. Raises InputError for a file that is neither trace nor result, and for one whose metadata garble
-    what a result needs.
+    are passed over; its reasons.yaml, where there is one, has recipes' names and a sentence for each. Raises InputError
+    for a file that is neither trace nor result, and for one whose content garbles what it should tell.
     """
     results: dict[object, Result] = {}
     left_out = []
-    for place in places:
-        for path in _files(Path(place)):
+    reasons: dict[str, str] = {}
+    for place in map(Path, places):
+        if (place / REASONS).exists():
+            reasons |= _reasons(place / REASONS)
+        for path in _files(place):
             found = _read(path)
             if isinstance(found, LeftOut):
                 left_out.append(found)
@@ -90,7 +99,19 @@ def load_results(places: Iterable[str | os.PathLike[str]]) -> Stored:
             first = results.setdefault(key, found)
             if first is not found:
                 left_out.append(LeftOut(found.source, f"the same run as {show_path(first.source)}"))
-    return Stored(tuple(results.values()), tuple(left_out))
+    return Stored(tuple(results.values()), tuple(left_out), reasons)
+
+
+def _reasons(path: Path) -> dict[str, str]:
+    file = read_yaml(path, "file of reasons")
+    if not isinstance(file.data, dict):
+        raise InputError(
+            f"{file.shown}: the file of reasons must have recipes' names as keys, not be {show(file.data)}"
+        )
+    for name, sentence in file.data.items():
+        if not isinstance(sentence, str) or not sentence.isprintable() or not sentence.strip():
+            raise InputError(f"{file.where((name,))}: {name} must have a sentence on one line, not {show(sentence)}")
+    return dict(file.data)
 
 
 def trace_files(place: Path) -> list[Path]:
@@ -199,6 +220,7 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         digest=digest,
         finished=bool(info.get("training", {}).get("finished", True)),
         setting=_setting(recipe),
+        recipe=re.sub(r"_seed\d+$", "", str(recipe.get("name", ""))),
     )
 
 

@@ -78,8 +78,14 @@ def test_deviations_are_computed_and_said_with_epochs_and_seeds(
     write_result(tmp_path / "r.json", info)
     assert main(["paper", str(tmp_path), "--table", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    wanted = "Deviates: resnet20 Fix-Threshold 4/3, release, at 0, zeroed, <14 epochs, seed 3: score +1.00, Sp -8.7"
-    assert wanted in lines
+    wanted = "Deviates: resnet20 Fix-Threshold 4/3, release, at 0, zeroed, <14 epochs, seed 3: score +1.00, Sp -8.7. "
+    assert wanted + "no reason given" in " ".join(lines).replace("  ", " ").replace("   ", " ")
+    (tmp_path / "reasons.yaml").write_text("mine: Its training was stopped.\nother: Another one.\n")
+    write_result(tmp_path / "r.json", {**info, "recipe": text + "name: mine_seed3\n"})
+    assert main(["paper", str(tmp_path), "--table", "1", "-o", str(tmp_path / "out")]) == 0
+    assert wanted + "Its training was stopped." in " ".join(capsys.readouterr().out.split())
+    with open(tmp_path / "out" / "table_1.csv", newline="") as stream:
+        assert [row["reason"] for row in csv.DictReader(stream) if row["sources"]] == ["Its training was stopped."]
     assert sum("not run" in line for line in lines) == 38
 
 

@@ -328,6 +328,21 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str, message: str
         load_results([tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n", r"reasons.yaml: the file of reasons must have recipes' names as keys, not be a list of 1"),
+        ("a: b\nc: 3\n", r"reasons.yaml:2: c must have a sentence on one line, not 3"),
+        ("a: ' '\n", r"reasons.yaml:1: a must have a sentence on one line, not ' '"),
+    ],
+)
+def test_reasons_are_sentences(tmp_path: Path, content: str, message: str) -> None:
+    write_result(tmp_path / "r.json", INFO)
+    (tmp_path / "reasons.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_results([tmp_path])
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must hold traces \(\.npz\) or results \(\.json\), not none"):
         load_results([tmp_path])

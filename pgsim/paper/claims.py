@@ -44,6 +44,8 @@ class Claim:
 
 
 PTB, CIFAR, IMAGENET = "Penn Treebank", "CIFAR-10", "ImageNet"
+TEST_SET_SIZES = {PTB: 82_429, CIFAR: 10_000, IMAGENET: 50_000}
+"""Words predicted (all but the first of Mikolov's test text) or images."""
 SHIFTNET, RESNET20, RESNET32, RESNET56 = "shiftnet20", "resnet20", "resnet32", "resnet56"
 SHUFFLENET, LSTM = "shufflenetv2_x0.5", "lstm300"
 

@@ -19,7 +19,7 @@ from pgsim.errors import InputError
 from pgsim.io.strict import show, show_path
 from pgsim.io.trace import load_trace
 from pgsim.io.yaml_file import read_yaml
-from pgsim.paper.claims import PTB, Method
+from pgsim.paper.claims import PTB, TEST_SET_SIZES, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
 REASONS = "reasons.yaml"
@@ -182,8 +182,9 @@ def _why_left_out(info: Mapping[str, Any]) -> str:
         if "frozen_batch" in info:
             return f"a state dict of the authors' release, which does not tell its recipe, epochs and seed{tail}"
         return f"its metadata have no recipe{tail}"
-    if "perplexity" not in info and "top1" not in info:
-        count = info.get("evaluated_images", info.get("evaluated_words"))
+    count = info.get("evaluated_images", info.get("evaluated_words"))
+    size = TEST_SET_SIZES.get(_dataset(info), count)
+    if ("perplexity" not in info and "top1" not in info) or (count is not None and count != size):
         return f"not measured on the whole test set{'' if count is None else f', but on {count} of it'}"
     return ""
 
@@ -204,7 +205,7 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     fixed = recipe.get("thresholds") == "fixed"
     return Result(
         network=str(info["model"]),
-        dataset=str(info["dataset"]).split(" test")[0] if "perplexity" not in info else PTB,
+        dataset=_dataset(info),
         method=method,
         bits=None if method is Method.FLOAT else (act_bits, pred_bits),
         gating=str(recipe.get("gating", recipe.get("gated", ""))),
@@ -224,6 +225,10 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     )
 
 
+def _dataset(info: Mapping[str, Any]) -> str:
+    return PTB if "perplexity" in info else str(info["dataset"]).split(" test")[0]
+
+
 def _score(info: Mapping[str, Any]) -> float:
     score = float(info["perplexity"] if "perplexity" in info else info["top1"])
     if not math.isfinite(score):
@@ -235,7 +240,7 @@ def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
     """Return the result of float weights that came from elsewhere."""
     return Result(
         network=str(info["model"]),
-        dataset=str(info["dataset"]).split(" test")[0],
+        dataset=_dataset(info),
         method=Method.FLOAT,
         bits=None,
         gating="given",

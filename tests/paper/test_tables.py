@@ -210,6 +210,8 @@ def test_what_older_recipes_leave_out_is_what_a_recipe_takes_for_it() -> None:
     ("changes", "reason"),
     [
         ({"top1": None, "evaluated_images": 9}, "not measured on the whole test set, but on 9 of it"),
+        ({"evaluated_images": 9_999}, "not measured on the whole test set, but on 9999 of it"),
+        ({"perplexity": 90.0, "evaluated_words": 40}, "not measured on the whole test set, but on 40 of it"),
         ({"top1": None}, "not measured on the whole test set"),
         ({"recipe": None, "top1": None, "sparsity_percent": None}, "its metadata have no recipe"),
         (
@@ -220,7 +222,7 @@ def test_what_older_recipes_leave_out_is_what_a_recipe_takes_for_it() -> None:
     ],
 )
 def test_what_tells_no_result_is_left_out_with_the_reason(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    write_result(tmp_path / "a.json", INFO)
+    write_result(tmp_path / "a.json", {**INFO, "evaluated_images": 10_000})
     info = {**INFO, **changes}
     write_result(tmp_path / "r.json", {key: value for key, value in info.items() if value is not None})
     found = load_results([tmp_path])
@@ -312,7 +314,8 @@ def test_a_perplexity_deviates_by_its_share() -> None:
             "must tell how its network was trained and measured",
         ),
         (
-            '{"format": "pgsim-training-result", "version": 1, "recipe": "a: 1", "top1": NaN}',
+            '{"format": "pgsim-training-result", "version": 1, "recipe": "a: 1", "dataset": "CIFAR-10 test",'
+            ' "top1": NaN}',
             "must tell how its network was trained and measured, not lack or garble a score of nan",
         ),
         (

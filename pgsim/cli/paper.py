@@ -156,8 +156,9 @@ def _number(value: float | None, digits: int) -> str:
 def _legend(results: Sequence[object]) -> str:
     return (
         f"{len(results)} runs. Sp in percent, by outputs; B_avg of the gated convolutions by outputs, as the paper\n"
-        "counts, and over all convolutions but the stem by MACs. n runs of one recipe under several seeds: means, and\n"
-        "± the sample standard deviation. Epochs with < : weights of an earlier epoch, or of a run that was stopped.\n"
+        "counts, and over all convolutions but the stem by MACs; the files of -o have both weightings of\n"
+        "both. n runs of one recipe under several seeds: means, and ± the sample standard deviation. Epochs with < :\n"
+        "weights of an earlier epoch, or of a run that was stopped.\n"
         "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
         "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"
         "Deviates: score or sparsity further from the paper than that, in either direction; why, reasons.yaml says."

@@ -15,11 +15,12 @@ from pgsim.paper.stored import Stored, trace_files
 from pgsim.paper.tables import Row
 
 COLUMNS = (
-    "network", "dataset", "method", "act_bits", "pred_bits", "threshold", "paper_sparsity_percent", "paper_b_avg_bits",
-    "paper_score", "paper_change_from_float", "sparsity_percent", "mac_sparsity_percent", "b_avg_bits",
-    "b_avg_all_convolutions_by_macs_bits", "score", "change_from_float", "score_difference", "sparsity_difference",
-    "within_bounds", "gating", "policy", "epochs", "finished", "runs", "seeds", "sparsity_deviation",
-    "score_deviation", "deviates", "reason", "sources", "digests",
+    "network", "dataset", "method", "act_bits", "pred_bits", "threshold", "paper_sparsity_percent",
+    "paper_b_avg_bits", "paper_score", "paper_change_from_float", "sparsity_percent", "mac_sparsity_percent",
+    "b_avg_bits", "b_avg_by_macs_bits", "b_avg_all_convolutions_bits", "b_avg_all_convolutions_by_macs_bits",
+    "score", "change_from_float", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy",
+    "epochs", "finished", "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates", "reason", "sources",
+    "digests",
 )  # fmt: skip
 DPI = 130
 
@@ -71,8 +72,9 @@ def _line(row: Row, reasons: Mapping[str, str]) -> list[object]:
     mine: list[object] = [None] * (len(COLUMNS) - len(theirs))
     if ours is not None:
         first = ours.first
+        b_avg = (ours.b_avg.get(name) for name in ("gated_by_macs", "all_by_outputs", "all_by_macs"))
         mine = [
-            ours.sparsity, ours.mac_sparsity, row.b_avg, ours.b_avg.get("all_by_macs"), ours.score, row.our_change,
+            ours.sparsity, ours.mac_sparsity, row.b_avg, *b_avg, ours.score, row.our_change,
             row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.epochs,
             first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
             "; ".join(row.deviations), ours.reason(reasons) if row.deviations else "",

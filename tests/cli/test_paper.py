@@ -97,6 +97,7 @@ def test_files_hold_the_tables_and_the_figures(tmp_path: Path, capsys: pytest.Ca
     with open(tmp_path / "out" / "table_1.csv", newline="") as stream:
         (row,) = (row for row in csv.DictReader(stream) if row["sources"])
     assert (row["paper_score"], row["score"], row["within_bounds"], row["sources"]) == ("91.7", "91.6", "True", trace)
+    assert [row[f"b_avg_{name}"] for name in ("by_macs_bits", "all_convolutions_bits")] == ["3.2078", "3.6035"]
     for name in ("figure_3", "figure_4_resnet20", "figure_5_resnet20_4-3_release"):
         assert (tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 

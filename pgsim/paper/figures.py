@@ -181,7 +181,7 @@ def figure_5(trace: Trace, title: str) -> Figure:
         for line in range(3):
             axes[line][place].set_axis_off()
     assert shown is not None
-    figure.colorbar(shown, ax=axes[1].tolist(), label="% of channels updated", shrink=0.9)
+    figure.colorbar(shown, ax=axes.ravel().tolist(), label="% of channels updated", shrink=0.4)
     figure.suptitle(f"Figure 5, decision maps of {name}: {title}", fontsize=11)
     return figure
 

@@ -197,7 +197,9 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     act_bits, pred_bits = int(recipe["act_bits"]), int(recipe["pred_bits"])
     sparsity = info.get("sparsity_percent")
     b_avg = dict(info.get("b_avg_bits", {}))
-    if not b_avg:
+    if method in (Method.UQ, Method.PACT):
+        b_avg = {f"{which}_by_{what}": float(act_bits) for which in ("gated", "all") for what in ("outputs", "macs")}
+    elif not b_avg:
         more = act_bits - (0 if recipe.get("policy") == "seernet" else pred_bits)
         for weighting, share in (("outputs", sparsity), ("macs", info.get("mac_sparsity_percent"))):
             if share is not None:

@@ -29,11 +29,7 @@ class Row:
     @property
     def b_avg(self) -> float | None:
         """B_avg of our runs by outputs, over what the paper counts; None where a run does not tell."""
-        if self.ours is None:
-            return None
-        bits = self.ours.first.bits
-        uniform = float(bits[0]) if bits is not None and bits[0] == bits[1] else None
-        return self.ours.b_avg.get("gated_by_outputs", uniform)
+        return self.ours.b_avg.get("gated_by_outputs") if self.ours else None
 
     @property
     def score_difference(self) -> float | None:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
 import pgsim
 from pgsim.errors import InputError
 from pgsim.paper.claims import Method
@@ -63,6 +65,13 @@ def test_figure_5_shows_every_image_and_refuses_what_has_none(trace: Trace) -> N
     other = replace(trace.layers[0], geometry=replace(trace.layers[0].geometry, in_channels=1))
     with pytest.raises(InputError, match=r"x must begin with images of 3 channels for Figure 5, not with stem"):
         figure_5(replace(trace, layers=(other, *trace.layers[1:])), "x")
+
+
+def test_an_image_and_its_maps_stand_one_above_the_other_however_few_there_are() -> None:
+    figure = figure_5(pgsim.load_trace(ROOT / "traces" / "shiftnet20_5-3_release.npz"), "x")
+    FigureCanvasAgg(figure).draw()
+    boxes = np.array([axis.get_position().bounds for axis in figure.axes[:6]]).reshape(3, 2, 4)
+    np.testing.assert_allclose(boxes[:, :, [0, 2]], boxes[:1, :, [0, 2]].repeat(3, axis=0))
 
 
 def test_a_picture_is_what_its_trace_says_of_it(trace: Trace) -> None:

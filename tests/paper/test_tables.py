@@ -185,6 +185,9 @@ def test_the_recipe_tells_the_method(tmp_path: Path, recipe: str, method: Method
     write_result(tmp_path / "r.json", {**INFO, "recipe": recipe})
     (one,) = load_results([tmp_path / "r.json"]).results
     assert one.method is method
+    uniform = method in (Method.UQ, Method.PACT)
+    assert uniform == (set(one.b_avg.values()) == {4.0})
+    assert uniform == ("all_by_macs" in one.b_avg)  # which a gated result of these metadata does not tell
 
 
 def test_recipes_that_differ_in_name_and_seed_alone_are_the_same_setting(tmp_path: Path) -> None:

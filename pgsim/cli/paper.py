@@ -73,7 +73,11 @@ def _deviations(lines: Sequence[Row], reasons: Mapping[str, str]) -> Iterator[st
             what = ", ".join(filter(None, (" ".join(filter(None, (network, method, bits))), gating)))
             why = row.ours.reason(reasons) or "no reason given"
             line = f"Deviates: {what}, {epochs} epochs, seed {seeds}: {', '.join(row.deviations)}. {why}"
-            yield textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+            yield _wrapped(line)
+
+
+def _wrapped(note: str) -> str:
+    return textwrap.fill(note, WIDTH, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -142,7 +146,7 @@ def _not_placed(stored: Stored) -> Iterator[str]:
         )
     if lines:
         yield "\nIn no table:"
-        yield from sorted(lines)
+        yield from (_wrapped(line) for line in sorted(lines))
 
 
 def _measured(value: float | None, spread: float | None, digits: int) -> str:

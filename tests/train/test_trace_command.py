@@ -26,9 +26,12 @@ from pgsim.train.evaluate import LayerSparsity, Report, measure  # noqa: E402
 from pgsim.train.exact import run_exact  # noqa: E402
 from pgsim.train.export import integer_layers  # noqa: E402
 from pgsim.train.frozen import freeze  # noqa: E402
+from pgsim.train.shufflenet.weights import is_shufflenet  # noqa: E402
 from pgsim.train.weights import read_network, save_weights  # noqa: E402
 from tests.train.reference_network import run_network  # noqa: E402
 from tests.train.synthetic import recipe, write_folder  # noqa: E402
+
+CHECKPOINTS = sorted((Path(__file__).parents[2] / "traces" / "checkpoints").glob("*.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +192,7 @@ def test_without_a_gate_nothing_is_said_of_sparsity() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("PGSIM_DATA" not in os.environ, reason="PGSIM_DATA does not name the CIFAR-10 folder")
-@pytest.mark.parametrize("weights", sorted((Path(__file__).parents[2] / "traces" / "checkpoints").glob("*.npz")))
+@pytest.mark.parametrize("weights", [path for path in CHECKPOINTS if not is_shufflenet(path)])
 def test_every_logit_of_the_test_set_equals_the_plain_integer_inference(weights: Path) -> None:
     net, _, _ = read_network(weights)
     frozen = freeze(net)

@@ -53,7 +53,7 @@ def _image_words(recipe: Recipe) -> str:
     if recipe.thresholds == "fixed":
         words = [f"Fix-Threshold {recipe.delta_target:g}"]
     else:
-        words.append(f"Sp held at {100 * recipe.hold_sparsity:g} %")
+        words.append(f"Sp near {100 * recipe.hold_sparsity:g} %")
     if recipe.policy == "zero":
         words.append("zeroed")
     if not recipe.sparse_bp:
@@ -67,10 +67,10 @@ def _shufflenet_words(recipe: ShuffleNetRecipe) -> str:
     if recipe.gated in ("float", "none"):
         return "float" if recipe.gated == "float" else "PACT"
     which = "" if recipe.gated == "all" else ", 1x1 convolutions alone gated"
-    return f"Precision Gating, Sp held at {100 * recipe.start_sparsity:g} %{which}"
+    return f"Precision Gating, Sp near {100 * recipe.start_sparsity:g} %{which}"
 
 
 def _language_words(recipe: LanguageRecipe) -> str:
     if recipe.cell != "gated":
         return "float" if recipe.cell == "float" else "uniform quantisation"
-    return f"Precision Gating, Sp held at {100 * recipe.start_sparsity:g} %"
+    return f"Precision Gating, Sp near {100 * recipe.start_sparsity:g} %"

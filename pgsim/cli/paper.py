@@ -140,7 +140,7 @@ def _not_placed(stored: Stored) -> Iterator[str]:
         fixed = "" if first.threshold is None else f" at {first.threshold:g}"
         sparsity = "" if runs.sparsity is None else f"Sp {_measured(runs.sparsity, runs.sparsity_spread, 1)}, "
         lines.append(
-            f"{', '.join(show_path(one.source) for one in runs.results)}: the paper has no row of {what}{fixed} on"
+            f"{', '.join(show_path(one.source) for one in runs.results)}: the paper does not have {what}{fixed} on"
             f" {first.dataset} (score {_measured(runs.score, runs.score_spread, 2)}, {sparsity}{_epochs(runs)} epochs,"
             f" seed {_seeds(runs)})"
         )
@@ -164,6 +164,7 @@ def _legend(results: Sequence[object]) -> str:
         "both. n runs of one recipe under several seeds: means, and ± the sample standard deviation. Epochs with < :\n"
         "weights of an earlier epoch, or of a run that was stopped.\n"
         "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
+        "Rows without the paper's figures: bits that the paper does not have.\n"
         "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"
         "Deviates: score or sparsity further from the paper than that, in either direction; why, reasons.yaml says."
     )

@@ -19,10 +19,10 @@ from pgsim.paper.stored import Result
 from pgsim.paper.tables import Row, rows
 from pgsim.workload.trace import Trace
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#BBBBBB"  # Okabe and Ito
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#BBBBBB"  # Okabe and Ito
 DARK = "#555555"
 MARKS = {
-    Method.UQ: ("s", ORANGE), Method.PACT: ("^", GREEN), Method.PG: ("o", BLUE), Method.FIX_THRESHOLD: ("x", RED),
+    Method.UQ: ("s", ORANGE), Method.PACT: ("^", GREEN), Method.PG: ("o", BLUE),
 }  # fmt: skip
 """Method -> (marker, colour); squares, triangles and circles as in the paper."""
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the inputs of our CIFAR-10 networks
@@ -89,28 +89,61 @@ def figure_3(act_bits: int = 4, pred_bits: int = 2) -> Figure:
 
 
 def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
-    """Return accuracy over B_avg of one network: the paper's hollow marks, our runs filled."""
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
-    axis = figure.subplots()
+    """Return accuracy over B_avg of one network: the paper's hollow marks, our runs filled.
+
+    On the left B_avg is what the paper counts. On the right, for our runs alone, it is that of all convolutions but the
+    stem by MACs, gated or not: what the hardware computes.
+    """
     chosen = [row for row in rows(results, table) if row.claim.network == network and row.claim.method in MARKS]
+    has_runs = any(_whole_place(row)[0] is not None for row in chosen)
+    figure = Figure(figsize=(12, 4.8) if has_runs else (7, 4.6), layout="constrained")
+    axes = figure.subplots(1, 1 + has_runs, sharex=True, squeeze=False)[0]
     for method, (mark, colour) in MARKS.items():
         claims = list(dict.fromkeys(row.claim for row in chosen if row.claim.method is method))
         ours = [row for row in chosen if row.claim.method is method and row.ours is not None]
-        _points(axis, [(c.b_avg, c.score) for c in claims], mark, colour, f"{method.value}, paper", hollow=True)
-        _points(axis, [_place(row) for row in ours], mark, colour, f"{method.value}, ours", hollow=False)
-    _float_lines(axis, chosen[0].paper_float, chosen[0].our_float)
-    ours = [row for row in chosen if row.claim.method is Method.PG and row.ours is not None]
-    if len({_gating(row) for row in ours}) > 1:
-        for row in ours:
-            x, y = _place(row)
-            if x is not None and y is not None:
-                axis.annotate(_gating(row), (x, y), (7, -3), textcoords="offset points", fontsize=7, color=DARK)
-    axis.set_xlabel("B_avg of the gated (or all quantised) activations, bits, by outputs")
-    axis.set_ylabel("top-1, %" if table != 5 else "perplexity per word (less is better)")
-    axis.set_title(f"Figure 4: {network}", fontsize=11, loc="left")
-    axis.legend(fontsize=8, frameon=False, loc="lower right" if table != 5 else "upper right")
-    _bare(axis)
+        _points(axes[0], [(c.b_avg, c.score) for c in claims], mark, colour, f"{method.value}, paper", hollow=True)
+        for axis, place in zip(axes, (_place, _whole_place), strict=False):
+            _points(axis, [place(row) for row in ours], mark, colour, f"{method.value}, ours", hollow=False)
+    _float_lines(axes[0], chosen[0].paper_float, chosen[0].our_float)
+    gated, whole = ("gated convolutions", "all convolutions but the stem") if table != 5 else ("cell", "the cell")
+    axes[0].set_xlabel(f"B_avg of the {gated}, bits, by outputs (as the paper counts)")
+    axes[0].set_ylabel("top-1, %" if table != 5 else "perplexity per word (less is better)")
+    axes[0].set_title(f"Figure 4: {network}", fontsize=11, loc="left")
+    if has_runs:
+        _float_lines(axes[1], None, chosen[0].our_float)
+        axes[1].set_xlabel(f"B_avg of {whole}, bits, by MACs")
+        axes[1].set_title("ours, over the whole network", fontsize=11, loc="left")
+        _name_runs(axes[1], [row for row in chosen if row.ours is not None])
+    for axis in axes:
+        axis.legend(fontsize=8, frameon=False, loc="lower right" if table != 5 else "upper right")
+        _bare(axis)
     return figure
+
+
+def _name_runs(axis: Axes, chosen: Sequence[Row]) -> None:
+    """Write bits, gating and epochs beside each run, names that would cover each other one above the other."""
+    low, high = axis.get_ylim()
+    left, right = axis.get_xlim()
+    gap = 0.04 * (high - low)
+    places = ((*_whole_place(row), row) for row in chosen)
+    known = sorted(((x, y, row) for x, y, row in places if x is not None and y is not None), key=lambda one: one[1])
+    written: list[tuple[float, float]] = []
+    for x, y, row in known:
+        near = [other for at, other in written if abs(at - x) < 0.2 * (right - left)]
+        level = max([y, *(other + gap for other in near)])
+        written.append((x, level))
+        side, align = (1, "left") if x < left + 0.8 * (right - left) else (-1, "right")
+        place = (x + side * 0.015 * (right - left), level)
+        axis.annotate(_run_name(row), place, va="center", ha=align, fontsize=7, color=DARK)
+
+
+def _run_name(row: Row) -> str:
+    if row.ours is None:
+        return ""
+    first = row.ours.first
+    gated = ("/".join(map(str, first.bits or ())), first.gating) if row.claim.method is Method.PG else ()
+    epochs = () if first.epochs is None else (f"{first.epochs} epochs",)
+    return ", ".join(filter(None, (*gated, *epochs)))
 
 
 def _float_lines(axis: Axes, paper: float | None, ours: float | None) -> None:
@@ -124,12 +157,12 @@ def _float_lines(axis: Axes, paper: float | None, ours: float | None) -> None:
             axis.text(1, score, words, transform=right, verticalalignment=side, fontsize=8, color=DARK)
 
 
-def _gating(row: Row) -> str:
-    return row.ours.first.gating if row.ours else ""
-
-
 def _place(row: Row) -> tuple[float | None, float | None]:
     return row.b_avg, row.ours.score if row.ours else None
+
+
+def _whole_place(row: Row) -> tuple[float | None, float | None]:
+    return (row.ours.b_avg.get("all_by_macs"), row.ours.score) if row.ours else (None, None)
 
 
 def _points(
@@ -138,13 +171,10 @@ def _points(
     known = [(x, y) for x, y in points if x is not None and y is not None]
     if not known:
         return
-    face = "none" if hollow and mark != "x" else colour
+    face = "none" if hollow else colour
     x, y = zip(*known, strict=True)
     size = 60 if hollow else 45
-    if mark == "x":
-        axis.scatter(x, y, marker=mark, c=colour, s=size, alpha=0.5 if hollow else 1.0, label=label)
-    else:
-        axis.scatter(x, y, marker=mark, facecolors=face, edgecolors=colour, s=size, linewidths=1.4, label=label)
+    axis.scatter(x, y, marker=mark, facecolors=face, edgecolors=colour, s=size, linewidths=1.4, label=label)
 
 
 def decision_maps(trace: Trace) -> tuple[str, NDArray[np.float64]]:

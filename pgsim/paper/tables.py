@@ -94,12 +94,14 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
 
     Runs that differ in the seed alone stand together. A run is one of the claim where network, data set, method and
     bits (and a fixed threshold) are the same. Where the paper has two rows of the same bits (two sparsities), runs
-    stand at the one whose sparsity is nearer to their mean.
+    stand at the one whose sparsity is nearer to their mean. Runs of a network of the paper that no table has a row for
+    (other bits) get one of their own, without figures of the paper, in the table that has the float network.
     """
+    groups, found = group_runs(results), []
     claims = [claim for claim in CLAIMS if claim.table == table]
     order = {name: place for place, name in enumerate(dict.fromkeys(claim.network for claim in claims))}
-    claims.sort(key=lambda claim: (order[claim.network], claim.method in (Method.UQ, Method.PACT)))
-    groups, found = group_runs(results), []
+    claims += dict.fromkeys(claim for runs in groups if (claim := _own_claim(runs.first)) and claim.table == table)
+    claims.sort(key=lambda claim: (order[claim.network], *_uniform_last(claim)))
     for claim in claims:
         same: list[Runs | None] = [
             runs for runs in groups if _matches(runs.first, claim) and _nearest(runs, claims) is claim
@@ -107,6 +109,23 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
         floats = _float_score(claim), _float_score_of(groups, claim)
         found += [Row(claim, runs, *floats) for runs in same or [None]]
     return found
+
+
+def _uniform_last(claim: Claim) -> tuple[bool, int, bool]:
+    """Sort gated rows as they stand, behind them uniform ones by their bits, the most first, UQ before PACT."""
+    uniform = claim.method in (Method.UQ, Method.PACT)
+    return uniform, -claim.bits[0] if uniform and claim.bits else 0, claim.method is Method.PACT
+
+
+def _own_claim(ours: Result) -> Claim | None:
+    """Return a claim without figures for a run whose network the paper has, but not with this method and these bits."""
+    if any(_matches(ours, claim) for claim in CLAIMS):
+        return None
+    same = (one for one in CLAIMS if (one.network, one.dataset) == (ours.network, ours.dataset))
+    table = next((one.table for one in same if one.method is Method.FLOAT), None)
+    if table is None:
+        return None
+    return Claim(table, ours.network, ours.dataset, ours.method, ours.bits, threshold=ours.threshold)
 
 
 def _float_score(claim: Claim) -> float | None:
@@ -123,8 +142,9 @@ def _float_score_of(groups: Sequence[Runs], claim: Claim) -> float | None:
 
 
 def unplaced(results: Sequence[Result]) -> list[Runs]:
-    """Return the runs that no row of any table takes."""
-    return [runs for runs in group_runs(results) if not any(_matches(runs.first, claim) for claim in CLAIMS)]
+    """Return the runs that no row of any table takes: the paper does not have their network on their data set."""
+    known = {(claim.network, claim.dataset) for claim in CLAIMS if claim.method is Method.FLOAT}
+    return [runs for runs in group_runs(results) if (runs.first.network, runs.first.dataset) not in known]
 
 
 def _matches(ours: Result, claim: Claim) -> bool:

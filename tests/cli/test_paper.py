@@ -51,16 +51,16 @@ def test_three_seeds_of_a_recipe_in_one_folder_are_one_line(tmp_path: Path, caps
 def test_what_stands_in_no_table_is_listed_below_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    info = {"model": "resnet20", "dataset": "CIFAR-10 test", "top1": 90.0, "epochs": 14}
+    info = {"model": "resnet18", "dataset": "CIFAR-10 test", "top1": 90.0, "epochs": 14}
     for seed in (1, 2):
-        text = f"name: x\nact_bits: 3\npred_bits: 3\ngating: none\nseed: {seed}\n"
+        text = f"name: x\nnetwork: resnet18\nact_bits: 3\npred_bits: 3\ngating: none\nseed: {seed}\n"
         write_result(tmp_path / f"{seed}.json", {**info, "recipe": text, "seed": seed})
     write_result(tmp_path / "3.json", {**info, "frozen_batch": [0, 8]})
     assert main(["paper", str(tmp_path), "--table", "5"]) == 0
     out = capsys.readouterr().out
     assert out[out.index("In no table:") :].replace("\n    ", " ").splitlines() == [
         "In no table:",
-        f"{tmp_path}/1.json, {tmp_path}/2.json: the paper has no row of resnet20 PACT 3 on CIFAR-10"
+        f"{tmp_path}/1.json, {tmp_path}/2.json: the paper does not have resnet18 PACT 3 on CIFAR-10"
         " (score 90.00±0.00, 14 epochs, seed 1,2)",
         f"{tmp_path}/3.json: a state dict of the authors' release, which does not tell its recipe, epochs and seed"
         " (top-1 90.00 %)",

@@ -10,7 +10,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation
 
 import pgsim
 from pgsim.errors import InputError
@@ -29,17 +31,39 @@ def trace() -> Trace:
 
 def test_figure_4_has_the_papers_marks_and_ours() -> None:
     figure = figure_4([RUN, replace(RUN, bits=(4, 3), b_avg={"gated_by_outputs": 3.25}, score=91.5)], "resnet20", 1)
-    (axis,) = figure.axes
-    named = [mark for mark in axis.collections if not str(mark.get_label()).startswith("_")]
-    marks = {mark.get_label(): np.asarray(mark.get_offsets()) for mark in named}
-    assert sorted(map(tuple, marks["PG, paper"].tolist())) == [(1.3, 90.6), (2.1, 91.2), (3.2, 91.7)]
-    assert sorted(map(tuple, marks["PG, ours"].tolist())) == [(2.1, 91.0), (3.25, 91.5)]
+    paper, whole = figure.axes
+    marks = marks_of(paper)
+    assert marks["PG, paper"] == [(1.3, 90.6), (2.1, 91.2), (3.2, 91.7)]
+    assert marks["PG, ours"] == [(2.1, 91.0), (3.25, 91.5)]
     assert "PACT, ours" not in marks
     assert len(marks["UQ, paper"]) == 3
-    assert [line.get_ydata()[0] for line in axis.lines] == [91.7]
+    assert [line.get_ydata()[0] for line in paper.lines] == [91.7]
+    assert marks_of(whole) == {"PG, ours": [(2.6, 91.0)]}  # of the other run that B_avg is not known
     floats = replace(RUN, method=Method.FLOAT, bits=None, sparsity=None, score=92.5, setting="float")
-    (axis,) = figure_4([RUN, floats], "resnet20", 1).axes
-    assert [line.get_ydata()[0] for line in axis.lines] == [91.7, 92.5]
+    paper, whole = figure_4([RUN, floats], "resnet20", 1).axes
+    assert [line.get_ydata()[0] for line in paper.lines] == [91.7, 92.5]
+    assert [line.get_ydata()[0] for line in whole.lines] == [92.5]
+    assert len(figure_4([], "resnet20", 1).axes) == 1
+
+
+def marks_of(axis: Axes) -> dict[str, list[tuple[float, float]]]:
+    """Label -> places of the marks that have it, sorted."""
+    named = [mark for mark in axis.collections if not str(mark.get_label()).startswith("_")]
+    return {str(mark.get_label()): sorted(map(tuple, np.asarray(mark.get_offsets()).tolist())) for mark in named}
+
+
+def test_runs_that_lie_together_in_figure_4_are_named_one_above_the_other() -> None:
+    close = [replace(RUN, score=score, epochs=epochs) for score, epochs in ((91.0, 14), (91.01, 4), (91.02, 200))]
+    uniform = replace(RUN, method=Method.PACT, bits=(3, 3), gating="none", b_avg={"all_by_macs": 8.0}, score=91.0)
+    axis = figure_4([*close, uniform], "resnet20", 1).axes[1]
+    names = {text.get_text(): text.xy[1] for text in axis.texts if isinstance(text, Annotation)}
+    assert names.keys() == {
+        "3/2, release, 14 epochs", "3/2, release, 4 epochs", "3/2, release, 200 epochs", "14 epochs",
+    }  # fmt: skip
+    low, high = axis.get_ylim()
+    levels = sorted(level for name, level in names.items() if name != "14 epochs")
+    assert min(np.diff(levels)) >= 0.04 * (high - low) - 1e-9
+    assert names["14 epochs"] == 91.0  # far from the others: at its mark
 
 
 def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer(

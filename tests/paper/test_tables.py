@@ -40,9 +40,32 @@ def test_a_run_stands_at_its_own_row_and_nowhere_else() -> None:
     for other in (
         replace(RUN, network="resnet32"),
         replace(RUN, dataset="CIFAR-100"),
-        replace(RUN, bits=(4, 2)),
     ):
         assert [row for row in of([other], 1) if row[2]] == []
+
+
+def test_bits_that_the_paper_does_not_have_get_a_row_of_their_own_in_the_networks_table() -> None:
+    uniform = {"gating": "none", "sparsity": None}
+    pact = replace(RUN, method=Method.PACT, bits=(3, 3), **uniform)
+    uq = replace(pact, method=Method.UQ)
+    gated = replace(RUN, bits=(4, 2))
+    fixed = replace(RUN, method=Method.FIX_THRESHOLD, bits=(3, 2), threshold=-3.0)
+    runs = [pact, uq, gated, fixed, replace(pact, network="resnet56")]
+    found = [row for row in rows(runs, 1) if row.claim.network == "resnet20"]
+    own = [row for row in found if row.ours]
+    assert [(row.claim.method, row.claim.bits) for row in own] == [
+        (Method.PG, (4, 2)), (Method.FIX_THRESHOLD, (3, 2)), (Method.UQ, (3, 3)), (Method.PACT, (3, 3)),
+    ]  # fmt: skip
+    for row in own:
+        assert (row.claim.score, row.claim.sparsity, row.claim.b_avg) == (None, None, None)
+        assert row.reached is row.score_difference is row.paper_change is None
+        assert row.deviations == ()
+    uniform_bits = [row.claim.bits[0] for row in found if row.claim.method is Method.PACT and row.claim.bits]
+    assert uniform_bits == [8, 4, 3, 2]
+    (other,) = (row for row in rows(runs, 7) if row.ours)
+    assert (other.claim.network, other.claim.method) == ("resnet56", Method.PACT)
+    assert [row for table in (2, 3, 4, 5) for row in rows(runs, table) if row.ours] == []
+    assert unplaced(runs) == []
 
 
 @pytest.mark.parametrize(
@@ -267,8 +290,8 @@ def test_a_float_language_model_stands_in_its_row(tmp_path: Path) -> None:
 
 
 def test_runs_that_no_row_takes_are_told_apart() -> None:
-    five = replace(RUN, bits=(5, 3))
-    fixed = replace(RUN, method=Method.FIX_THRESHOLD, threshold=0.5)
+    five = replace(RUN, network="shufflenetv2_x0.5", bits=(5, 3))
+    fixed = replace(RUN, network="resnet18", method=Method.FIX_THRESHOLD, threshold=0.5)
     assert [runs.results for runs in unplaced([RUN, five, replace(five, seed=2), fixed])] == [
         (five, replace(five, seed=2)),
         (fixed,),

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 from pgsim.cli.main import main
+from pgsim.paper.stored import Result, load_results
 from pgsim.train.recipe import _WORDS, find_recipe, parse_recipe, read_fields, shipped_recipes
 
-PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 ROWS = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", PAGE, flags=re.MULTILINE)]
 
 
@@ -44,3 +46,20 @@ def test_the_runs_of_another_length_than_the_common_budget_are_all_named() -> No
 def test_the_list_can_be_printed() -> None:
     assert "pgsim train --list" in PAGE
     assert main(["train", "--list"]) == 0
+
+
+def test_what_came_out_is_what_the_stored_results_say() -> None:
+    stored = load_results([ROOT / "traces" / "results"]).results
+    runs = [one for one in stored if one.network == "resnet20" and one.epochs == 4]
+    assert len(runs) > 5
+    expected = [measured_row(one) for one in sorted(runs, key=lambda one: (-one.b_avg["all_by_macs"], -one.score))]
+    assert [row for row in ROWS if len(row) == 6 and row[0].startswith("`resnet20")] == expected
+
+
+def measured_row(one: Result) -> list[str]:
+    """Recipe, bits, Sp, B_avg by outputs and over all convolutions by MACs, top-1: the cells of the page's table."""
+    assert one.bits is not None
+    bits = "/".join(map(str, dict.fromkeys(one.bits)))
+    sparsity = "-" if one.sparsity is None else f"{one.sparsity:.1f}"
+    averages = (one.b_avg[weighting] for weighting in ("gated_by_outputs", "all_by_macs"))
+    return [f"`{one.recipe}`", bits, sparsity, *(f"{b:.2f}" for b in averages), f"{one.score:.2f}"]

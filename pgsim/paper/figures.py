@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ from pgsim.workload.trace import Trace
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#BBBBBB"  # Okabe and Ito
 DARK = "#555555"
+DEPTHS = 12.0, 5.0
+"""Points of top-1 below its best mark at which each panel of Figure 4 ends."""
+NAME_GAP = 0.16
+"""Points of top-1 or perplexity between names of runs that lie together."""
 MARKS = {
     Method.UQ: ("s", ORANGE), Method.PACT: ("^", GREEN), Method.PG: ("o", BLUE),
 }  # fmt: skip
@@ -97,7 +102,7 @@ def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
     chosen = [row for row in rows(results, table) if row.claim.network == network and row.claim.method in MARKS]
     has_runs = any(_whole_place(row)[0] is not None for row in chosen)
     figure = Figure(figsize=(12, 4.8) if has_runs else (7, 4.6), layout="constrained")
-    axes = figure.subplots(1, 1 + has_runs, sharex=True, squeeze=False)[0]
+    axes = figure.subplots(1, 1 + has_runs, squeeze=False)[0]
     for method, (mark, colour) in MARKS.items():
         claims = list(dict.fromkeys(row.claim for row in chosen if row.claim.method is method))
         ours = [row for row in chosen if row.claim.method is method and row.ours is not None]
@@ -112,38 +117,49 @@ def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
     if has_runs:
         _float_lines(axes[1], None, chosen[0].our_float)
         axes[1].set_xlabel(f"B_avg of {whole}, bits, by MACs")
-        axes[1].set_title("ours, over the whole network", fontsize=11, loc="left")
         _name_runs(axes[1], [row for row in chosen if row.ours is not None])
-    for axis in axes:
+    for axis, depth in zip(axes, DEPTHS, strict=False):
+        if table != 5:
+            _cut(axis, depth)
         axis.legend(fontsize=8, frameon=False, loc="lower right" if table != 5 else "upper right")
         _bare(axis)
     return figure
 
 
+def _cut(axis: Axes, depth: float) -> None:
+    """End the axis `depth` points below its best mark; what lies deeper is told at the edge, as an arrow and number."""
+    marks = [tuple(place) for marks in axis.collections for place in np.asarray(marks.get_offsets()).tolist()]
+    floor = max(y for _, y in marks) - depth
+    deeper = [(x, y) for x, y in marks if y < floor]
+    if deeper:
+        axis.set_ylim(bottom=floor)
+    for x, y in deeper:
+        axis.annotate(f"$\\downarrow$ {y:.1f}", (x, floor), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+
+
 def _name_runs(axis: Axes, chosen: Sequence[Row]) -> None:
-    """Write bits, gating and epochs beside each run, names that would cover each other one above the other."""
-    low, high = axis.get_ylim()
+    """Write beside each gated run its bits, and gating and epochs where these are not most runs', which the title
+    tells; names that would cover each other one above the other."""
+    runs = [row.ours.first for row in chosen if row.ours is not None]
+    gatings = Counter(one.gating for one in runs if one.method is Method.PG)
+    epochs = Counter(one.epochs for one in runs if one.epochs is not None)
+    usual = [str(most[0][0]) for most in (gatings.most_common(1), epochs.most_common(1)) if most]
+    most = f"{usual[-1]} epochs" + (f", gating: {usual[0]}" if gatings and usual[0] else "") if epochs else ""
+    axis.set_title(f"ours, over the whole network{most and f' ({most}, where not said)'}", fontsize=11, loc="left")
     left, right = axis.get_xlim()
-    gap = 0.04 * (high - low)
-    places = ((*_whole_place(row), row) for row in chosen)
-    known = sorted(((x, y, row) for x, y, row in places if x is not None and y is not None), key=lambda one: one[1])
+    axis.set_xlim(left - 0.15 * (right - left), right)
     written: list[tuple[float, float]] = []
-    for x, y, row in known:
+    gated = [(*_whole_place(row), row.ours.first) for row in chosen if row.ours and row.claim.method is Method.PG]
+    known = [(x, y, one) for x, y, one in gated if x is not None and y is not None]
+    for x, y, one in sorted(known, key=lambda place: place[1]):
         near = [other for at, other in written if abs(at - x) < 0.2 * (right - left)]
-        level = max([y, *(other + gap for other in near)])
+        level = max([y, *(other + NAME_GAP for other in near)])
         written.append((x, level))
-        side, align = (1, "left") if x < left + 0.8 * (right - left) else (-1, "right")
-        place = (x + side * 0.015 * (right - left), level)
-        axis.annotate(_run_name(row), place, va="center", ha=align, fontsize=7, color=DARK)
-
-
-def _run_name(row: Row) -> str:
-    if row.ours is None:
-        return ""
-    first = row.ours.first
-    gated = ("/".join(map(str, first.bits or ())), first.gating) if row.claim.method is Method.PG else ()
-    epochs = () if first.epochs is None else (f"{first.epochs} epochs",)
-    return ", ".join(filter(None, (*gated, *epochs)))
+        differs = [one.gating, f"{one.epochs} epochs"]
+        words = [word for word, seen in zip(differs, (usual[0], f"{usual[-1]} epochs"), strict=True) if word != seen]
+        name = ", ".join(["/".join(map(str, one.bits or ())), *words])
+        place = (x - 0.015 * (right - left), level)
+        axis.annotate(name, place, va="center", ha="right", fontsize=7, color=DARK)
 
 
 def _float_lines(axis: Axes, paper: float | None, ours: float | None) -> None:

@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 import pgsim
 from pgsim.errors import InputError
 from pgsim.paper.claims import Method
-from pgsim.paper.figures import clipping, decision_maps, figure_3, figure_4, figure_5
+from pgsim.paper.figures import NAME_GAP, clipping, decision_maps, figure_3, figure_4, figure_5
 from pgsim.workload.trace import Trace
 from tests.paper.test_tables import RUN
 
@@ -54,16 +54,21 @@ def marks_of(axis: Axes) -> dict[str, list[tuple[float, float]]]:
 
 def test_runs_that_lie_together_in_figure_4_are_named_one_above_the_other() -> None:
     close = [replace(RUN, score=score, epochs=epochs) for score, epochs in ((91.0, 14), (91.01, 4), (91.02, 200))]
+    close[2] = replace(close[2], gating="all")
     uniform = replace(RUN, method=Method.PACT, bits=(3, 3), gating="none", b_avg={"all_by_macs": 8.0}, score=91.0)
     axis = figure_4([*close, uniform], "resnet20", 1).axes[1]
     names = {text.get_text(): text.xy[1] for text in axis.texts if isinstance(text, Annotation)}
-    assert names.keys() == {
-        "3/2, release, 14 epochs", "3/2, release, 4 epochs", "3/2, release, 200 epochs", "14 epochs",
-    }  # fmt: skip
-    low, high = axis.get_ylim()
-    levels = sorted(level for name, level in names.items() if name != "14 epochs")
-    assert min(np.diff(levels)) >= 0.04 * (high - low) - 1e-9
-    assert names["14 epochs"] == 91.0  # far from the others: at its mark
+    assert names.keys() == {"3/2", "3/2, 4 epochs", "3/2, all, 200 epochs"}
+    assert "(14 epochs, gating: release, where not said)" in axis.get_title(loc="left")
+    assert names["3/2"] == 91.0
+    assert min(np.diff(sorted(names.values()))) >= NAME_GAP - 1e-9
+
+
+def test_figure_4_tells_marks_that_lie_below_its_edge() -> None:
+    deep = replace(RUN, method=Method.UQ, bits=(2, 2), b_avg={"gated_by_outputs": 2.0, "all_by_macs": 2.0}, score=65.9)
+    for axis in figure_4([RUN, deep], "resnet20", 1).axes:
+        assert 75 < axis.get_ylim()[0] < 91
+        assert [text.get_text()[-4:] for text in axis.texts if "arrow" in text.get_text()] == ["65.9"]
 
 
 def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer(

@@ -143,9 +143,11 @@ def _name_runs(axis: Axes, chosen: Sequence[Row]) -> None:
     runs = [row.ours.first for row in chosen if row.ours is not None]
     gatings = Counter(one.gating for one in runs if one.method is Method.PG)
     epochs = Counter(one.epochs for one in runs if one.epochs is not None)
-    usual = [str(most[0][0]) for most in (gatings.most_common(1), epochs.most_common(1)) if most]
-    most = f"{usual[-1]} epochs" + (f", gating: {usual[0]}" if gatings and usual[0] else "") if epochs else ""
-    axis.set_title(f"ours, over the whole network{most and f' ({most}, where not said)'}", fontsize=11, loc="left")
+    usual_gating, usual_epochs = (next(iter(counted.most_common(1)), ("", 0))[0] for counted in (gatings, epochs))
+    usual = [f"{usual_epochs} epochs"] if usual_epochs else []
+    usual += [f"gating: {usual_gating}"] if usual_gating else []
+    said = f" ({', '.join(usual)}, where not said)" if usual else ""
+    axis.set_title(f"ours, over the whole network{said}", fontsize=11, loc="left")
     left, right = axis.get_xlim()
     axis.set_xlim(left - 0.15 * (right - left), right)
     written: list[tuple[float, float]] = []
@@ -155,9 +157,10 @@ def _name_runs(axis: Axes, chosen: Sequence[Row]) -> None:
         near = [other for at, other in written if abs(at - x) < 0.2 * (right - left)]
         level = max([y, *(other + NAME_GAP for other in near)])
         written.append((x, level))
-        differs = [one.gating, f"{one.epochs} epochs"]
-        words = [word for word, seen in zip(differs, (usual[0], f"{usual[-1]} epochs"), strict=True) if word != seen]
-        name = ", ".join(["/".join(map(str, one.bits or ())), *words])
+        words = ["/".join(map(str, one.bits or ()))]
+        words += [one.gating] if one.gating != usual_gating else []
+        words += [f"{one.epochs} epochs"] if one.epochs != usual_epochs else []
+        name = ", ".join(words)
         place = (x - 0.015 * (right - left), level)
         axis.annotate(name, place, va="center", ha="right", fontsize=7, color=DARK)
 

@@ -121,11 +121,16 @@ def _own_claim(ours: Result) -> Claim | None:
     """Return a claim without figures for a run whose network the paper has, but not with this method and these bits."""
     if any(_matches(ours, claim) for claim in CLAIMS):
         return None
-    same = (one for one in CLAIMS if (one.network, one.dataset) == (ours.network, ours.dataset))
-    table = next((one.table for one in same if one.method is Method.FLOAT), None)
+    table = _home_table(ours)
     if table is None:
         return None
     return Claim(table, ours.network, ours.dataset, ours.method, ours.bits, threshold=ours.threshold)
+
+
+def _home_table(ours: Result) -> int | None:
+    """Return the table that has the float network of a run's network and data set, None where the paper has neither."""
+    sought = (ours.network, ours.dataset, Method.FLOAT)
+    return next((one.table for one in CLAIMS if (one.network, one.dataset, one.method) == sought), None)
 
 
 def _float_score(claim: Claim) -> float | None:
@@ -143,8 +148,7 @@ def _float_score_of(groups: Sequence[Runs], claim: Claim) -> float | None:
 
 def unplaced(results: Sequence[Result]) -> list[Runs]:
     """Return the runs that no row of any table takes: the paper does not have their network on their data set."""
-    known = {(claim.network, claim.dataset) for claim in CLAIMS if claim.method is Method.FLOAT}
-    return [runs for runs in group_runs(results) if (runs.first.network, runs.first.dataset) not in known]
+    return [runs for runs in group_runs(results) if _home_table(runs.first) is None]
 
 
 def _matches(ours: Result, claim: Claim) -> bool:

@@ -36,17 +36,24 @@ class Overflow(Enum):
     WRAP = "wrap"  # after every step the bits above psum_bits are dropped: the value modulo 2^psum_bits, signed
 
 
+def check_member(name: str, value: object, kind: type[Enum]) -> None:
+    """Raise TypeError unless `value` is a member of the enum `kind`; a member's word, a string, is none."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be one of {', '.join(map(str, kind))}, not {value!r}")
+
+
 @dataclass(frozen=True)
 class NumberFormat:
     """Width and encoding of a tensor of codes. `bits`, 1 .. 16, counts magnitude bits for sign_magnitude.
 
-    Raises ValueError for another width.
+    Raises ValueError for another width, TypeError for an encoding that is no Encoding.
     """
 
     encoding: Encoding
     bits: int
 
     def __post_init__(self) -> None:
+        check_member("encoding", self.encoding, Encoding)
         if not 1 <= self.bits <= MAX_BITS:
             raise ValueError(f"bits must be 1 .. {MAX_BITS}, not {self.bits}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from pgsim.nn.layers import CodedLayer, coded_layers
 from pgsim.nn.product import Product
 from pgsim.nn.quantisers import Pact, Quantiser
 
+SCOPES = ("channel", "layer")
+STATIC = ("max", "least_squares", "keep")
 CLIP_SHARES = tuple(0.15 + 0.025 * step for step in range(35))
 """Shares of the largest value that are tried as a PACT clip."""
 
@@ -40,10 +42,15 @@ def calibrate(
     Args:
         batches: tensors, or tuples of positional arguments of the model; at least one.
 
-    Counts (`outputs`, `updated`) are left as they were. Raises ValueError for no batches or a sparsity outside 0 .. 1.
+    Counts (`outputs`, `updated`) are left as they were. Raises ValueError for no batches, an empty one, a sparsity
+    outside 0 .. 1, a word that `scope` or `static` does not know, and, with its path, for a quantiser or gated layer
+    that did not run (its scale and thresholds would stay as they are); TypeError for a batch that is a list.
     """
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity must be 0 .. 1, not {sparsity}")
+    for name, word, words in (("scope", scope, SCOPES), ("static", static, STATIC)):
+        if word not in words:
+            raise ValueError(f"{name} must be {', '.join(words)}, not {word!r}")
     kept = list(batches)
     if not kept:
         raise ValueError("batches must hold at least one batch, not 0")
@@ -58,16 +65,30 @@ def calibrate(
         finally:
             for quantiser in moved:
                 quantiser.watch = None
+        _all_ran(model, moved, [quantiser for quantiser in moved if id(quantiser) in watch.seen])
         if sparsity is None:
             return
         layers = [layer for layer in coded_layers(model).values() if layer.gating is not None]
-        for layer in layers:
-            layer.watch = _Thresholds(sparsity, scope)
+        watches = [_Thresholds(sparsity, scope) for _ in layers]
+        for layer, each in zip(layers, watches, strict=True):
+            layer.watch = each
         try:
             _run(model, kept)
         finally:
             for layer in layers:
                 layer.watch = None
+        _all_ran(model, layers, [layer for layer, each in zip(layers, watches, strict=True) if each.seen])
+
+
+def _all_ran(model: nn.Module, wanted: Sequence[nn.Module], ran: Sequence[nn.Module]) -> None:
+    """Raise ValueError with the path of the first module that did not run."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    for module in wanted:
+        if not any(module is each for each in ran):
+            raise ValueError(
+                f"{paths[id(module)] or 'model'}: must run on these batches in evaluation mode, not be passed by; "
+                "leave a layer float that the model does not call (float_layers)"
+            )
 
 
 class _Scales:
@@ -78,6 +99,8 @@ class _Scales:
         self.seen: dict[int, list[float]] = {}
 
     def __call__(self, quantiser: Quantiser, x: Tensor) -> None:
+        if not x.numel():
+            raise ValueError("batches must hold at least one value for each layer, not an empty tensor")
         seen = self.seen.setdefault(id(quantiser), [])
         if not isinstance(quantiser, Pact) and self.static == "max":
             seen.append(float(x.abs().max()))
@@ -132,7 +155,9 @@ def best_clip(values: Tensor, levels: int) -> float:
 
 
 def run_model(model: nn.Module, inputs: Any) -> Any:
-    """Call the model on a tensor, or on a tuple of positional arguments."""
+    """Call the model on a tensor, or on a tuple of positional arguments; raises TypeError for a list of them."""
+    if isinstance(inputs, list):  # what a DataLoader yields, labels included
+        raise TypeError("inputs must be a tensor, or a tuple of the model's positional arguments, not a list")
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 

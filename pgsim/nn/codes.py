@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pgsim.arith.formats import Encoding, NumberFormat
+from pgsim.arith.formats import Encoding, NumberFormat, check_member
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class WeightFormat:
             in [-(2^bits - 1), 2^bits - 1].
         per_channel: one scale an output channel instead of one a tensor.
 
-    Raises ValueError for another width or for unsigned weights.
+    Raises ValueError for another width or for unsigned weights, TypeError for an encoding that is no Encoding.
     """
 
     bits: int = 8
@@ -37,6 +37,7 @@ class WeightFormat:
     per_channel: bool = False
 
     def __post_init__(self) -> None:
+        check_member("encoding", self.encoding, Encoding)
         if self.encoding is Encoding.UNSIGNED:
             raise ValueError("encoding of weights must be twos_complement or sign_magnitude, not unsigned")
         low, high = (2, 16) if self.encoding is Encoding.TWOS_COMPLEMENT else (1, 15)

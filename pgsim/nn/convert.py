@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pgsim.arith.formats import Encoding
+from pgsim.arith.formats import Encoding, check_member
 from pgsim.nn.calibrate import looking, run_model
 from pgsim.nn.codes import WeightFormat
 from pgsim.nn.functional import Gating
@@ -31,7 +31,8 @@ class Recipe:
     """How `convert` treats the Conv2d, Linear and LSTMCell modules of a model.
 
     Patterns are matched against module paths as in a shell ("layer1.*", "*.conv2"); the first of `float_layers`,
-    `dense`, `gated` that matches decides, and a module that none matches stays float.
+    `dense`, `gated` that matches decides, and a module that none matches stays float, unless it is the first or the
+    last one.
 
     Attributes:
         act_bits: B, bits of activation codes.
@@ -39,8 +40,8 @@ class Recipe:
         weights: bits, encoding and scales of weights.
         gated, dense, float_layers: patterns of the layers that are gated, quantised without a gate, left as they are.
         first, last: what becomes of the first and the last convertible module, in the order in which the model has
-            them, where no pattern but "*" names it.
-        edge_bits: bits of activation codes of a dense first or last layer.
+            them, where no pattern but "*" names it; also where `gated` lacks "*".
+        edge_bits: bits of activation codes of a dense first or last layer, named by `dense` or not.
         activation: "pact" gives inputs that are never negative a learned clip, "static" a fixed scale.
         signed: patterns of layers whose inputs may be negative; measured where `convert` is given examples.
         encoding: of signed inputs.
@@ -69,6 +70,7 @@ class Recipe:
                             ("activation", ("pact", "static"))):  # fmt: skip
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be {', '.join(words)}, not {getattr(self, name)!r}")
+        check_member("encoding", self.encoding, Encoding)
         if self.encoding is Encoding.UNSIGNED:
             raise ValueError("encoding of signed inputs must be twos_complement or sign_magnitude, not unsigned")
 
@@ -86,11 +88,12 @@ def convert(model: nn.Module, recipe: Recipe, examples: Iterable[Any] | None = N
     """
     paths = _paths(model)
     fates = _fates(model, paths, recipe)
-    signed = {path for path in paths if _any(recipe.signed, path)}
+    named = {path for path in paths if _any(recipe.signed, path)}
     if examples is not None:
-        signed |= _negative(model, paths, examples)
+        named |= _negative(model, paths, examples)
     result = copy.deepcopy(model)
     modules = dict(result.named_modules(remove_duplicate=False))
+    signed = {id(modules[path]) for path in named}
     made: dict[int, tuple[str, CodedLayer]] = {}
     for path, (fate, bits) in fates.items():
         if fate == "float":
@@ -98,7 +101,7 @@ def convert(model: nn.Module, recipe: Recipe, examples: Iterable[Any] | None = N
         old = modules[path]
         if id(old) not in made:
             with _named(path):
-                made[id(old)] = (path, _converted(old, recipe, fate == "gated", bits, path in signed))
+                made[id(old)] = (path, _converted(old, recipe, fate == "gated", bits, id(old) in signed))
         new = made[id(old)][1]
         if not path:
             return new
@@ -133,17 +136,18 @@ def _fates(model: nn.Module, paths: list[str], recipe: Recipe) -> dict[str, tupl
             if pattern != "*" and not _any((pattern,), *candidates):
                 near = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
                 raise ValueError(f"{name} must match Conv2d, Linear or LSTMCell modules ({near}), not {pattern!r}")
+    order = list(dict.fromkeys(id(modules[path]) for path in paths))
     fates: dict[str, tuple[Fate, int]] = {}
     for path in paths:
+        at_edge = id(modules[path]) in (order[0], order[-1])
+        fate: Fate = "gated" if _any(recipe.gated, path) else "float"
         if _any(recipe.float_layers, path):
-            fates[path] = ("float", 0)
+            fate = "float"
         elif _any(recipe.dense, path):
-            fates[path] = ("dense", recipe.act_bits)
-        elif path in (paths[0], paths[-1]) and not _any([p for p in recipe.gated if p != "*"], path):
-            edge = recipe.first if path == paths[0] else recipe.last
-            fates[path] = (edge, recipe.edge_bits if edge == "dense" else recipe.act_bits)
-        else:
-            fates[path] = ("gated" if _any(recipe.gated, path) else "float", recipe.act_bits)
+            fate = "dense"
+        elif at_edge and not _any([p for p in recipe.gated if p != "*"], path):
+            fate = recipe.first if id(modules[path]) == order[0] else recipe.last
+        fates[path] = (fate, recipe.edge_bits if at_edge and fate == "dense" else recipe.act_bits)
     shared: dict[int, str] = {}
     for path in paths:
         before = shared.setdefault(id(modules[path]), path)
@@ -212,9 +216,7 @@ def _converted(old: nn.Module, recipe: Recipe, gated: bool, bits: int, signed: b
             old.input_size, old.hidden_size, old.bias, input=quantisers[0], hidden=quantisers[1], **options
         )  # fmt: skip
     first = next(old.parameters())
-    new.to(first.device)
-    if new.delta is not None:
-        new.delta.data = new.delta.data.to(first.dtype)
+    new.to(first.device, first.dtype)
     for name, parameter in old.named_parameters(recurse=False):
         setattr(new, name, parameter)
     new.train(old.training)

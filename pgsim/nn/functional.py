@@ -18,6 +18,7 @@ Weights get both phases' share. Truncation passes no gradient, so activations ge
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
@@ -25,7 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat
+from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat, check_member
 from pgsim.nn.codes import WeightFormat, max_magnitude, split_codes, weight_codes
 from pgsim.nn.product import Convolution, Matrix, Product, exact_dtype, exact_sum
 
@@ -57,7 +58,8 @@ class MaskGradient(Enum):
 class Gating:
     """How a layer is gated: `pred_bits` (h, 0 < h < act_bits) predict, the rest updates.
 
-    `sparse` is sparse back-propagation: only outputs whose mask is 1 move their threshold.
+    `sparse` is sparse back-propagation: only outputs whose mask is 1 move their threshold. `slope` is the surrogate's.
+    Raises TypeError for a policy or gradient that is no member of its enum, ValueError for a slope that is not above 0.
     """
 
     pred_bits: int
@@ -65,6 +67,12 @@ class Gating:
     sparse: bool = True
     gradient: MaskGradient = MaskGradient.PAPER
     slope: float = SURROGATE_SLOPE
+
+    def __post_init__(self) -> None:
+        check_member("policy", self.policy, Policy)
+        check_member("gradient", self.gradient, MaskGradient)
+        if not (self.slope > 0 and math.isfinite(self.slope)):
+            raise ValueError(f"slope must be finite and > 0, not {self.slope}")
 
     def update_bits(self, act_bits: int) -> int:
         """Return l = B - h; raises ValueError unless 0 < h < B."""
@@ -131,7 +139,7 @@ class DenseProduct(torch.autograd.Function):
         sums = exact_sum(product, codes, w_codes, exact_dtype(w_codes, max_magnitude(act)))
         ctx.save_for_backward(codes, w_codes, w_step)
         ctx.act_step, ctx.product = act_step, product
-        return sums.mul_(product.along(act_step * w_step).to(sums.dtype)).to(codes.dtype)
+        return _times(sums, product.along(act_step * w_step), codes.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -162,11 +170,11 @@ class GatedProduct(torch.autograd.Function):
         ctx.update_bits = gating.update_bits(act.bits)
         high, low = split_codes(codes, act.encoding, ctx.update_bits)
         phases = gated_phases(product, (high, low), (w_codes, w_step), delta, act_step, act, gating)
-        moved = _threshold_share(phases, delta, product, ctx.update_bits, gating).to(codes.dtype)
+        moved = _threshold_share(phases, delta, product, ctx.update_bits, gating, codes.dtype)
         ctx.save_for_backward(high, low, w_codes, w_step, phases.mask, moved)
         ctx.act_step, ctx.product, ctx.gating, ctx.delta_dtype = act_step, product, gating, delta.dtype
         ctx.mark_non_differentiable(phases.mask)
-        return phases.a.mul_(product.along(phases.unit).to(phases.a.dtype)).to(codes.dtype), phases.mask
+        return _times(phases.a, product.along(phases.unit), codes.dtype), phases.mask
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -187,10 +195,19 @@ class GatedProduct(torch.autograd.Function):
         return grad_x, grad_w, grad_delta, None, None, None, None, None
 
 
-def _threshold_share(phases: Phases, delta: Tensor, product: Product, update_bits: int, gating: Gating) -> Tensor:
+def _times(sums: Tensor, unit: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return exact sums times their unit as `dtype`, multiplied in the wider float type; the sums are used up."""
+    wide = sums.to(torch.promote_types(sums.dtype, dtype))
+    return wide.mul_(unit.to(wide.dtype)).to(dtype)
+
+
+def _threshold_share(
+    phases: Phases, delta: Tensor, product: Product, update_bits: int, gating: Gating, dtype: torch.dtype
+) -> Tensor:
     """Return dO/dDelta of every output, by the sigmoid: what the mask switches, times the surrogate's slope."""
-    unit = product.along(phases.unit).to(phases.a_h.dtype)
-    o_hb, o_lb = phases.a_h * (unit * 2.0**update_bits), phases.a_l * unit
+    wide = torch.promote_types(phases.a_h.dtype, dtype)
+    unit = product.along(phases.unit).to(wide)
+    o_hb, o_lb = phases.a_h.to(wide) * (unit * 2.0**update_bits), phases.a_l.to(wide) * unit
     s = torch.sigmoid(gating.slope * (o_hb - product.along(delta.detach())))
     switched = o_hb + o_lb if gating.policy is Policy.ZERO else o_lb
     share = switched * (s * (1 - s)) * -gating.slope
@@ -198,7 +215,7 @@ def _threshold_share(phases: Phases, delta: Tensor, product: Product, update_bit
         share = share * phases.mask
         if gating.gradient is MaskGradient.PAPER:
             share = share * 2
-    return share
+    return share.to(dtype)
 
 
 def _real_weight(codes: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:

@@ -25,6 +25,7 @@ from pgsim.arith.thresholds import bisect_thresholds
 from pgsim.nn.calibrate import looking, run_model
 from pgsim.nn.codes import max_magnitude, split_codes, weight_codes
 from pgsim.nn.functional import gated_phases
+from pgsim.nn.graph import GraphRun
 from pgsim.nn.layers import CodedLayer, QuantConv2d, coded_layers
 from pgsim.nn.links import Bound, Link, Links, Norm, Pool, Step, find_links
 from pgsim.nn.product import Product, exact_dtype, exact_sum
@@ -106,15 +107,23 @@ class IntegerRun:
 
     def __init__(self, model: nn.Module, look: Callable[[str, LayerSums], None] = lambda path, sums: None) -> None:
         self.model, self.look = model, look
-        self.links: Links | None = find_links(model)
+        self.links: Links | None = None
         self.thresholds: dict[Link, Threshold] = {}
         self.compared = Compared()
         self._sums: dict[str, LayerSums] = {}
         self._reach: dict[str, tuple[Ints, Ints]] = {}
-        self._needed = {link.producer for link in self.links.all} if self.links else set()
+        self._kinds: tuple[type, ...] | None = None
+        self._needed: set[str] = set()
 
     def __call__(self, inputs: Any) -> Any:
-        """Run the model once in evaluation mode, without gradients, and return what it returns."""
+        """Run the model in evaluation mode, without gradients, and return what it returns.
+
+        The first call, and one whose arguments are of other kinds than the last one's, also finds the links.
+        """
+        kinds = tuple(map(type, inputs)) if isinstance(inputs, tuple) else (type(inputs),)
+        if kinds != self._kinds:
+            self._kinds, self.links, self.thresholds = kinds, find_links(self.model, inputs), {}
+            self._needed = {link.producer for link in self.links.all} if self.links else set()
         layers = coded_layers(self.model)
         with looking(self.model), torch.no_grad():
             for path, layer in layers.items():
@@ -191,21 +200,16 @@ def run_integers(model: nn.Module, batches: Iterable[Any]) -> Iterator[Any]:
         yield run(batch)
 
 
-class _Interpreter(fx.Interpreter):
+class _Interpreter(GraphRun):
     """Runs the graph; a linked user of a value gets what `linked` gives instead, once a link."""
 
     def __init__(self, model: nn.Module, links: Links, linked: Callable[[Link, Tensor], Tensor]) -> None:
-        super().__init__(model, graph=links.graph)
-        self.extra_traceback = False  # errors of the model's modules stay as they are
+        super().__init__(model, links.graph, links.constants)
         self.links, self.linked = links, linked
         self.values: dict[Link, Tensor] = {}
 
     def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
         return fx.node.map_arg(args, lambda source: self._value(source, n))
-
-    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        constants = self.links.constants
-        return constants[target] if target in constants else super().get_attr(target, args, kwargs)
 
     def _value(self, source: fx.Node, user: fx.Node) -> Any:
         link = self.links.edges.get((source, user))

@@ -129,10 +129,10 @@ class QuantConv2d(CodedLayer):
     def quantiser(self) -> Quantiser:
         return self.input
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4:
-            raise ValueError(f"input of a convolution must be [N, C, H, W], not {list(x.shape)}")
-        codes = self.input.codes(x)
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 4:
+            raise ValueError(f"input of a convolution must be [N, C, H, W], not {list(input.shape)}")
+        codes = self.input.codes(input)
         top, bottom, left, right = self.padding
         padding = (top, left)
         if top != bottom or left != right:
@@ -194,8 +194,8 @@ class QuantLinear(CodedLayer):
     def quantiser(self) -> Quantiser:
         return self.input
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.run(self.input.codes(x), self.weight, self.input.step, Matrix())
+    def forward(self, input: Tensor) -> Tensor:
+        out = self.run(self.input.codes(input), self.weight, self.input.step, Matrix())
         return out if self.bias is None else out + self.bias
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from pgsim.arith.formats import NumberFormat
-from pgsim.nn.calibrate import looking
+from pgsim.nn.graph import Edge, Followed, follow
 from pgsim.nn.layers import CodedLayer, GatedConv2d, GatedLinear, QuantConv2d, QuantLinear, coded_layers
 from pgsim.nn.quantisers import Pact, QuantiseInput, Quantiser
 
@@ -99,7 +99,7 @@ class Links:
 
     graph: fx.Graph
     constants: dict[str, Any]
-    edges: dict[tuple[fx.Node, fx.Node], Link]
+    edges: dict[Edge, Link]
     raw: frozenset[str]
 
     @property
@@ -108,41 +108,24 @@ class Links:
         return list(dict.fromkeys(self.edges.values()))
 
 
-class _Tracer(fx.Tracer):
-    """Keeps layers and quantisers whole, as fx does torch's own modules."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, CodedLayer | Quantiser) or super().is_leaf_module(m, module_qualified_name)
-
-
-def find_links(model: nn.Module) -> Links | None:
+def find_links(model: nn.Module, inputs: Any) -> Links | None:
     """Return the links of `model` as it is now (scales set, evaluation mode), None where fx cannot follow it.
 
-    The model's forward is called once, with proxies for tensors.
+    See `pgsim.nn.graph.follow`; a layer by itself has no links.
     """
-    if isinstance(model, CodedLayer):
-        return None
-    before = set(vars(model))
-    try:
-        with looking(model):
-            graph = _Tracer().trace(model)
-    except Exception:  # whatever a user's forward raises at a proxy: control flow on values, len, a foreign module
-        graph = None
-    constants = {name: vars(model)[name] for name in set(vars(model)) - before}
-    for name in constants:  # the tracer leaves them behind
-        delattr(model, name)
-    return None if graph is None else _Walk(model, graph, constants).links()
+    followed = None if isinstance(model, CodedLayer) else follow(model, inputs)
+    return None if followed is None else _Walk(model, followed).links()
 
 
 class _Walk:
     """Walks the graph from each layer that is called once."""
 
-    def __init__(self, model: nn.Module, graph: fx.Graph, constants: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, followed: Followed) -> None:
         self.modules = dict(model.named_modules())
         self.paths = {id(layer): path for path, layer in coded_layers(model).items()}
-        self.graph, self.constants = graph, constants
-        self.calls = Counter(id(self.modules[str(n.target)]) for n in graph.nodes if n.op == "call_module")
-        self.edges: dict[tuple[fx.Node, fx.Node], Link] = {}
+        self.graph, self.constants, self.stale = followed.graph, followed.constants, followed.stale
+        self.calls = Counter(id(self.modules[str(n.target)]) for n in self.graph.nodes if n.op == "call_module")
+        self.edges: dict[Edge, Link] = {}
         self.raw: set[str] = set()
         self.pools: dict[str, fx.Node] = {}
 
@@ -157,8 +140,8 @@ class _Walk:
     def _walk(self, path: str, layer: CodedLayer, value: fx.Node, steps: tuple[Step, ...]) -> None:
         """Follow the users of `value`, which `steps` make of the sums of `layer`."""
         users = [user for user in value.users if not _asks_shape(user)]
-        if len(users) > 1 and any(self._in_place(user) for user in users):
-            self.raw.add(path)  # what the others see depends on the order of the calls
+        if any((value, user) in self.stale for user in users):
+            self.raw.add(path)  # what such a user sees is no longer what the steps give
             return
         others = []
         for user in users:
@@ -235,26 +218,17 @@ class _Walk:
         pool = _pool(user, module) if type(module) is nn.MaxPool2d else None
         return (pool,) if pool is not None and self.pools.setdefault(path, user) is user else None
 
-    def _in_place(self, user: fx.Node) -> bool:
-        module = self._module(user)
-        named = user.op == "call_method" and str(user.target).endswith("_")
-        return (
-            named
-            or user.target is torch.relu_
-            or bool(getattr(module, "inplace", False))
-            or bool(user.kwargs.get("inplace"))
-            or (user.target in (F.relu, F.relu6) and True in user.args[1:])
-        )
-
     def _behind(self, value: fx.Node, users: Iterable[fx.Node]) -> Quantiser | None:
         """Return the quantiser that all readers of `value` share behind what moves elements; None where one differs."""
         found: list[Quantiser] = []
-        seen: set[tuple[fx.Node, fx.Node]] = set()
+        seen: set[Edge] = set()
         ahead = [(value, user) for user in users]
         while ahead:
             source, user = ahead.pop()
             if (source, user) in seen or _asks_shape(user):
                 continue
+            if (source, user) in self.stale:
+                return None
             seen.add((source, user))
             quantiser = self._reads(user) if user.args == (source,) else None
             if quantiser is not None:

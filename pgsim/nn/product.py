@@ -1,14 +1,14 @@
 """The sums under a layer, on integer codes in float tensors: convolution and matrix product, with their gradients.
 
 Exactness: every partial sum is an integer of at most sum|weight code| * max|activation code|. Below 2^24 float32 holds
-it, below 2^53 float64 does. On a CPU (direct and GEMM algorithms) that is enough. An accelerator's library may choose
-Winograd or TF32: there sums run in float64 and are rounded to the nearest integer.
+it, below 2^53 float64 does. On a CPU direct and GEMM algorithms keep them; NNPACK (Winograd) and autocast are switched
+off around the sums, and float32 serves only where torch has not been told to compute it with fewer bits. An
+accelerator's library may choose Winograd or TF32: there sums run in float64 and are rounded to the nearest integer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Convolution:
 
     def of(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the convolution."""
-        with _deterministic(x):
+        with direct_convolutions(x):
             return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def gradients(
@@ -40,7 +40,7 @@ class Convolution:
         """Return the gradients of input and weight for the output's gradient; None for one that is not needed."""
         if not (need_x or need_weight):
             return None, None
-        with _deterministic(x):
+        with direct_convolutions(x):
             grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
                 grad, x, weight, None, self.stride, self.padding, self.dilation, False, [0, 0], self.groups,
                 [need_x, need_weight, False],
@@ -89,27 +89,36 @@ Product = Convolution | Matrix
 def exact_dtype(weight: Tensor, max_code: int) -> torch.dtype:
     """Return the float type in which sums of weight codes [K, ...] and codes of at most `max_code` are exact.
 
-    float32 on a CPU where no partial sum can reach 2^24 (and float32 means float32: torch's matmul precision is
-    "highest"), else float64. Raises ValueError where one could reach 2^53.
+    float32 on a CPU where no partial sum can reach 2^24 (and torch computes float32 with all its bits), else float64.
+    Raises ValueError where one could reach 2^53.
     """
     reach = float(weight.abs().flatten(1).sum(1, dtype=torch.float64).max()) * max_code
     if reach >= FLOAT64_EXACT:
         raise ValueError(f"sums of a layer must stay below 2^53, not reach {reach:.0f}")
-    plain = weight.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-    return torch.float32 if plain and reach < FLOAT32_EXACT else torch.float64
+    plain = weight.device.type == "cpu" and reach < FLOAT32_EXACT and _float32_is_whole()
+    return torch.float32 if plain else torch.float64
+
+
+def _float32_is_whole() -> bool:
+    """Tell whether torch computes float32 on a CPU with all its bits, not with those of bfloat16 or TF32."""
+    try:
+        if torch.get_float32_matmul_precision() != "highest":
+            return False
+    except RuntimeError:  # asked for fewer bits by torch.backends' newer settings, maybe of another device
+        return False
+    parts = (getattr(torch.backends.mkldnn, name, None) for name in ("conv", "matmul"))
+    return all(getattr(part, "fp32_precision", "none") in ("none", "ieee") for part in parts)
 
 
 def exact_sum(product: Product, codes: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the layer's sums of codes and weight codes, exact integers in `dtype` (see `exact_dtype`)."""
-    sums = product.of(codes.to(dtype), weight.to(dtype))
+    with torch.autocast(codes.device.type, enabled=False):
+        sums = product.of(codes.to(dtype), weight.to(dtype))
     return sums if codes.device.type == "cpu" else sums.round_()
 
 
-@contextmanager
-def _deterministic(x: Tensor) -> Iterator[Any]:
-    """Let cuDNN take only algorithms that give the same bits every time, without TF32."""
-    if not x.is_cuda:
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+def direct_convolutions(x: Tensor) -> AbstractContextManager[Any]:
+    """Keep convolutions of `x` from Winograd on a CPU (NNPACK), and from TF32 and changing bits on CUDA (cuDNN)."""
+    if x.is_cuda:
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    return torch.backends.nnpack.flags(enabled=False)

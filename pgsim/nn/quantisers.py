@@ -41,7 +41,12 @@ class Quantiser(nn.Module):
         return self.clip / self.format.max_code
 
     def codes(self, x: Tensor) -> Tensor:
-        """Return the codes of `x` (any shape, float32 or float64), integers in x's dtype; the gradient is x's."""
+        """Return the codes of `x` (any shape, float32 or float64), integers in x's dtype; the gradient is x's.
+
+        Raises TypeError for another dtype.
+        """
+        if x.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"input of a quantised layer must be float32 or float64, not {x.dtype}")
         if self.watch is not None:
             self.watch(self, x.detach())
         return self._codes(x)

@@ -38,7 +38,7 @@ class _Calls:
 
 
 def trace(model: nn.Module, inputs: Any, *, info: Mapping[str, Any] | None = None) -> Trace:
-    """Run `model` once in evaluation mode on `inputs` and return what its quantised and gated layers did, as a trace.
+    """Run `model` in evaluation mode on `inputs` and return what its quantised and gated layers did, as a trace.
 
     `inputs` is a tensor, or a tuple of positional arguments. Layers are named by their module paths and stand in the
     order in which they first ran; one that did not run is left out. Write the trace with pgsim.io.trace.write_trace;
@@ -46,16 +46,17 @@ def trace(model: nn.Module, inputs: Any, *, info: Mapping[str, Any] | None = Non
 
     Linked codes are those of integer thresholds on the sums before them, on this run, too; `float32_code_differences`
     in the trace's info tells how many torch's float32 functions give otherwise for the same sums (`count` of `of`
-    codes, by at most `largest`). Links are found by torch.fx, which calls the model's forward once with proxies; where
-    it cannot follow, every layer stands alone, and so does one with forward hooks.
+    codes, by at most `largest`). Links are found by torch.fx, which calls the model's forward with proxies, and are
+    kept if its graph gives every layer the codes that the model gives it on these inputs; where it cannot follow, every
+    layer stands alone, and so does one with forward hooks.
 
     Images: convolutions have those of their batch, and an LSTM cell the steps of one sequence (`recurrent`; call it on
     batches of 1), over all calls. Where both occur they must be as many. A linear layer whose input has more rows than
     that becomes a matmul of rows / images rows an image. Without either, images are the first layer's first dimension.
 
     `info` becomes the free part of the trace's metadata. Counts are left as they were. Raises ValueError, with the
-    layer's path, for a count of images or rows that does not fit, a sequence of more than one, a threshold that is NaN,
-    and for a model whose layers did not run.
+    layer's path, for a count of images or rows that does not fit, a convolution called at two sizes, a sequence of more
+    than one, an input or a threshold that is NaN, and for a model whose layers did not run.
     """
     record = _Recorder()
     run = IntegerRun(model, record)
@@ -82,6 +83,8 @@ class _Recorder:
 
     def __call__(self, path: str, sums: LayerSums) -> None:
         layer, codes = sums.layer, sums.codes
+        if bool(codes.isnan().any()):
+            raise ValueError(f"{path}: inputs must be numbers, not NaN")
         if layer.recurrent and codes.shape[0] != 1:
             raise ValueError(f"{path}: a traced sequence must have batch 1, not {codes.shape[0]}")
         seen = self.calls.setdefault(path, _Calls(layer, sums.weight.cpu(), sums.weight_step.cpu(), sums.act_step))
@@ -121,6 +124,10 @@ def _images(calls: Mapping[str, _Calls]) -> int:
 
 def _built(path: str, seen: _Calls, images: int) -> tuple[Layer, LayerTensors]:
     layer = seen.layer
+    sizes = {tuple(part.shape[2:]) for part in seen.codes}
+    if isinstance(layer, QuantConv2d) and len(sizes) > 1:
+        shown = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
+        raise ValueError(f"{path}: inputs of a traced convolution must have one size, not {shown}")
     codes, output = _integers(seen.codes, np.int16), _integers(seen.outputs, np.int64)
     mask = _integers(seen.masks, np.bool_) if seen.masks else None
     weight = seen.weight.to(torch.int16).contiguous().numpy()

@@ -66,12 +66,12 @@ class QuantLSTMCell(CodedLayer):
     def quantiser(self) -> Quantiser:
         return self.input
 
-    def forward(self, x: Tensor, state: State | None = None) -> State:
-        if x.dim() != 2:
-            raise ValueError(f"input of an LSTM cell must be [N, {self.input_size}], not {list(x.shape)}")
-        h, c = (x.new_zeros(len(x), self.hidden_size),) * 2 if state is None else state
+    def forward(self, input: Tensor, hx: State | None = None) -> State:
+        if input.dim() != 2:
+            raise ValueError(f"input of an LSTM cell must be [N, {self.input_size}], not {list(input.shape)}")
+        h, c = (input.new_zeros(len(input), self.hidden_size),) * 2 if hx is None else hx
         parts, clips = [], []
-        for quantiser, real in ((self.input, x), (self.hidden, h)):
+        for quantiser, real in ((self.input, input), (self.hidden, h)):
             codes = quantiser.codes(real)
             clips.append(quantiser.clip)
             # The sum is over x / clip, whose gradient is clip times that of x.

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pgsim.nn.product import direct_convolutions
+
 CODE_MAX = 255
 
 
@@ -19,7 +21,8 @@ def convolve_codes(codes: Tensor, w_codes: Tensor, stride: int, padding: int) ->
     float32. Both are exact while every partial sum is below 2**24.
     """
     if codes.dtype != torch.uint8:
-        return F.conv2d(codes, w_codes, None, stride, padding)
+        with direct_convolutions(codes):
+            return F.conv2d(codes, w_codes, None, stride, padding)
     ones, zeros = torch.ones(len(w_codes)), torch.zeros(len(w_codes), dtype=torch.int32)
     shape = ([stride] * 2, [padding] * 2, [1, 1], 1)
     packed = torch.ops.onednn.qconv_prepack(w_codes.to(torch.int8), ones, 1.0, 0, *shape, list(codes.shape))

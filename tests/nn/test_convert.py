@@ -127,6 +127,7 @@ def test_tied_weights_stay_tied_and_shared_modules_shared() -> None:
 def test_a_bare_module_converts_and_trains_on_its_device(device: str) -> None:
     torch.manual_seed(4)
     model = pg.convert(nn.Linear(4, 3).double().to(device), pg.Recipe(first="gated", signed=("*",)))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
     x = torch.randn(8, 4, dtype=torch.float64).to(device)
     pg.calibrate(model, [x], sparsity=0.5)
     optimiser = torch.optim.SGD(model.parameters(), 0.05)
@@ -150,6 +151,57 @@ def test_a_converted_model_goes_all_the_way_to_the_simulator(tmp_path: Path) -> 
     assert result.totals().cycles > result.totals(gated=True).cycles > 0
 
 
+def bits_of(model: nn.Module) -> dict[str, int]:
+    return {path: layer.act_bits for path, layer in pg.coded_layers(model).items()}
+
+
+def test_the_first_and_last_layers_have_edge_bits_whoever_says_that_they_are_dense() -> None:
+    make = lambda: nn.Sequential(*[nn.Linear(2, 2) for _ in range(4)])  # noqa: E731
+    assert bits_of(pg.convert(make(), pg.Recipe(act_bits=3))) == {"0": 8, "1": 3, "2": 3, "3": 8}
+    named = pg.Recipe(act_bits=3, dense=("0", "1", "3"), edge_bits=6)
+    assert bits_of(pg.convert(make(), named)) == {"0": 6, "1": 3, "2": 3, "3": 6}
+    assert bits_of(pg.convert(make(), pg.Recipe(act_bits=3, gated=("0", "1")))) == {"0": 3, "1": 3, "3": 8}
+
+
+class Aliased(nn.Module):
+    """The stem stands in the list of blocks, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(2, 2)
+        self.blocks = nn.ModuleList([self.stem, nn.Linear(2, 2), nn.Linear(2, 2)])
+
+
+def test_a_module_of_two_paths_is_first_or_last_by_either() -> None:
+    model = pg.convert(Aliased(), pg.Recipe(act_bits=3, signed=("blocks.0",)))
+    assert model.blocks[0] is model.stem
+    assert bits_of(model) == {"stem": 8, "blocks.1": 3, "blocks.2": 8}
+    assert isinstance(model.stem.input, pg.QuantiseInput)
+
+
+class ByWeight(nn.Module):
+    """Reads a layer's weight and does not call it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.three(nn.functional.linear(self.one(x), self.two.weight))
+
+
+def test_calibration_refuses_a_layer_that_does_not_run() -> None:
+    x = torch.ones(2, 3)
+    model = pg.convert(ByWeight(), pg.Recipe())
+    with pytest.raises(
+        ValueError, match=r"^two\.input: must run on these batches in evaluation mode, not be passed by; "
+    ):
+        pg.calibrate(model, [x])
+    with pytest.raises(ValueError, match=r"^two: must run on these batches"):
+        pg.calibrate(model, [x], sparsity=0.5, pact=False, static="keep")
+    pg.calibrate(pg.convert(ByWeight(), pg.Recipe(float_layers=("two",))), [x], sparsity=0.5)
+
+
 class Hooked(nn.Module):
     """One convolution with a hook."""
 
@@ -171,9 +223,9 @@ class Hooked(nn.Module):
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2)), pg.Recipe(), r"^1: LSTM must be left float"),
         (Hooked, pg.Recipe(), r"^conv: forward hooks must be removed first"),
         (
-            lambda: nn.Sequential(*[nn.Linear(2, 2)] * 2, nn.Linear(2, 2)),
-            pg.Recipe(),
-            r"^1: a module shared with 0 must be dense, not gated$",
+            lambda: nn.Sequential(nn.Linear(2, 2), *[nn.Linear(2, 2)] * 2, nn.Linear(2, 2)),
+            pg.Recipe(dense=("1",)),
+            r"^2: a module shared with 1 must be dense, not gated$",
         ),
     ],
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -249,6 +251,53 @@ def test_sums_that_could_pass_two_to_the_24_run_in_float64_and_stay_exact() -> N
         weights=WeightFormat(16, per_channel=True),
     )  # fmt: skip
     assert out.item() == pytest.approx(512 * 32767 + 8, rel=1e-12)  # A is 32767 times that: float32 is off by 1e-8
+
+
+@contextmanager
+def fewer_bits(part: str) -> Iterator[None]:
+    """Let torch compute float32 matrix products or convolutions of a CPU, or all, with bfloat16."""
+    holder = {"all": torch.backends, "mkldnn": torch.backends.mkldnn}.get(part) or getattr(torch.backends.mkldnn, part)
+    holder.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        holder.fp32_precision = "none"
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has no fp32_precision")
+@pytest.mark.parametrize("part", ["all", "mkldnn", "conv", "matmul"])
+def test_sums_run_in_float64_where_float32_has_fewer_bits(part: str) -> None:
+    with fewer_bits(part):
+        assert exact_dtype(torch.ones(1, 4), 15) == torch.float64
+    assert exact_dtype(torch.ones(1, 4), 15) == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_sums_are_exact_without_onednn_and_under_autocast() -> None:
+    # Without oneDNN torch would take NNPACK's Winograd transform for 3x3 kernels of 16 images and more.
+    codes = codes_of((16, 16, 8, 8), NumberFormat(Encoding.UNSIGNED, 8))
+    weight = normal(16, 16, 3, 3, seed=3)
+    w_codes, step = weight_codes(weight, WeightFormat())
+    wanted = F.conv2d(codes.double(), w_codes.double(), padding=1).float() * step.float()
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(dense_conv2d(codes, weight, 1.0, act_bits=8, padding=(1, 1)), wanted)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(dense_conv2d(codes, weight, 1.0, act_bits=8, padding=(1, 1)), wanted)
+
+
+def test_float64_codes_give_float64_outputs_and_surrogates() -> None:
+    codes = codes_of((2, 3, 5, 5), NumberFormat(Encoding.UNSIGNED, 4)).double()
+    weight = normal(4, 3, 3, 3, seed=4).double()
+    delta = torch.full((4,), 0.3, dtype=torch.float64, requires_grad=True)
+    w_codes, step = weight_codes(weight, WeightFormat())
+    out, mask = gated_conv2d(codes, weight, delta, 0.1, act_bits=4, gating=Gating(2))
+    unit = 0.1 * float(step)
+    high, low = (F.conv2d(plane, w_codes) for plane in (torch.floor(codes / 4), codes % 4))
+    assert torch.equal(out, (4 * high + mask * low) * unit)
+    out.sum().backward()
+    s = torch.sigmoid(5 * (high * (unit * 4) - 0.3))
+    wanted = -(low * unit * 5 * s * (1 - s) * 2 * mask).sum((0, 2, 3))
+    torch.testing.assert_close(delta.grad, wanted, rtol=1e-13, atol=0)
 
 
 def test_two_runs_give_the_same_bits(device: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 
@@ -198,6 +199,14 @@ def test_calibration_leaves_trained_clips_and_modes_alone() -> None:
         pg.calibrate(model, [])
     with pytest.raises(ValueError, match=r"^sparsity must be 0 \.\. 1, not 2$"):
         pg.calibrate(model, [], sparsity=2)
+    with pytest.raises(ValueError, match=r"^static must be max, least_squares, keep, not 'maximum'$"):
+        pg.calibrate(model, [], static="maximum")
+    with pytest.raises(ValueError, match=r"^scope must be channel, layer, not 'Layer'$"):
+        pg.calibrate(model, [], scope="Layer")
+    with pytest.raises(ValueError, match=r"^batches must hold at least one value for each layer, not an empty tensor$"):
+        pg.calibrate(model, [torch.zeros(0, 1, 4, 4)])
+    with pytest.raises(TypeError, match=r"^inputs must be a tensor, or a tuple .* arguments, not a list$"):
+        pg.calibrate(model, [[normal(2, 1, 4, 4, seed=8), torch.zeros(2)]])
 
 
 def test_fixed_scales_come_from_the_largest_or_the_best_bound_or_stay() -> None:
@@ -216,6 +225,43 @@ def test_fixed_scales_come_from_the_largest_or_the_best_bound_or_stay() -> None:
     pg.calibrate(model, [2 * x])
     assert model[0].clip == float(2 * x.abs().max())
     assert model[1].clip == 9.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_other_dtypes_than_float32_and_float64_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=r"^input of a quantised layer must be float32 or float64, not torch\."):
+        pg.QuantLinear(3, 2, input=pg.Pact(4))(torch.ones(2, 3, dtype=dtype))
+
+
+def test_layers_take_the_keywords_of_torchs_own() -> None:
+    x = normal(2, 3, seed=1)
+    pg.QuantLinear(3, 2, input=signed(4))(input=x)
+    pg.QuantConv2d(2, 2, 1, input=signed(4))(input=normal(1, 2, 3, 3, seed=1))
+    pg.QuantLSTMCell(3, 2, input=signed(4), hidden=signed(4, 1.0))(input=x, hx=(torch.zeros(2, 2), torch.zeros(2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pg.Gating(2, "zero"), r"^policy must be one of Policy\.KEEP, .*, not 'zero'$"),
+        (lambda: pg.Gating(2, gradient="release"), r"^gradient must be one of MaskGradient\.PAPER, .*, not 'release'$"),
+        (
+            lambda: pg.WeightFormat(8, "twos_complement"),
+            r"^encoding must be one of Encoding\.UNSIGNED, .*_complement'$",
+        ),
+        (lambda: pg.QuantiseInput(4, "unsigned", 1.0), r"^encoding must be one of Encoding\.UNSIGNED, .*'unsigned'$"),
+        (lambda: pg.Recipe(encoding="sign_magnitude"), r"^encoding must be one of Encoding\.UNSIGNED, .*_magnitude'$"),
+    ],
+)
+def test_a_word_is_no_member_of_an_enum(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("slope", [0.0, -5.0, float("nan"), float("inf")])
+def test_the_surrogates_slope_is_above_zero(slope: float) -> None:
+    with pytest.raises(ValueError, match=r"^slope must be finite and > 0, not"):
+        pg.Gating(2, slope=slope)
 
 
 def test_a_model_moves_copies_and_loads_with_its_exact_scales(device: str) -> None:

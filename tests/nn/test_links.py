@@ -316,6 +316,149 @@ def test_a_layer_that_is_called_twice_or_has_a_hook_stands_alone(tmp_path: Path)
     assert inputs(checked(model, images(), tmp_path)) == {"one": None, "two": None}
 
 
+class Own(nn.Module):
+    """Two layers and a ReLU; what stands around them is up to a subclass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.one, self.two = conv(3, 4, pg.QuantiseInput(8, TWOS)), conv(4, 2)
+        self.feature: Tensor | None = None
+        self.register_buffer("calls", torch.zeros(()))
+
+    def plain(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x).relu())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.plain(x)
+
+
+class AsksKind(Own):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.plain(x * 2 if isinstance(x, Tensor) else x)
+
+
+class Optional(Own):
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        return self.plain(x if scale is None else x * scale)
+
+
+class Adds(Own):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        alias = y
+        alias += 0.5
+        return self.two(y)
+
+
+class Keeps(Own):
+    def forward(self, x: Tensor) -> Tensor:
+        self.feature = self.one(x).relu()
+        return self.two(self.feature)
+
+
+class Counts(Own):
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.plain(x)
+
+
+def overwritten(function: Callable[[Tensor], object]) -> nn.Module:
+    """A model whose second layer reads what `function` did to the first's output in place."""
+
+    class Overwritten(Own):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.one(x)
+            function(y)
+            return self.two(y)
+
+    return Overwritten()
+
+
+def hooked(register: str) -> nn.Module:
+    model = Own()
+    hooks = {"pre": lambda _, args: (args[0] * 3 - 0.5,), "post": lambda _, args, out: out.softmax(1)}
+    (model.register_forward_pre_hook if register == "pre" else model.register_forward_hook)(hooks[register])
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        hooked("pre"), hooked("post"), AsksKind(), Optional(), Adds(), Keeps(), Counts(),
+        overwritten(lambda y: nn.functional.leaky_relu_(y, 0.1)),
+        overwritten(lambda y: torch.clamp_(y, -0.1, 0.1)),
+        overwritten(lambda y: nn.functional.relu_(nn.Identity()(y))),
+        overwritten(lambda y: y.flatten(1).relu_()),
+        overwritten(lambda y: y.mul_(-1)),
+    ],
+)  # fmt: skip
+def test_a_model_that_the_graph_does_not_compute_stands_alone(model: nn.Module, tmp_path: Path) -> None:
+    drawn(model, images())
+    with torch.no_grad():
+        wanted = model(images())
+    trace = checked(model, images(), tmp_path)
+    assert inputs(trace) == {"one": None, "two": None}
+    assert model.feature is None or torch.equal(model.feature, model.one(images()).relu())
+    (found,) = pg.run_integers(model, [images()])
+    assert torch.equal(found, wanted)
+
+
+def test_an_argument_of_another_kind_is_looked_at_anew() -> None:
+    model = drawn(Optional(), images())
+    batches = [(images(), torch.tensor(2.0)), (images(), None), (images(),)]
+    wanted = [model(*batch) for batch in batches]
+    for found, by_torch in zip(pg.run_integers(model, batches), wanted, strict=True):
+        torch.testing.assert_close(found, by_torch)
+    assert not torch.equal(wanted[0], wanted[1])
+
+
+class Counting(Own):
+    """Has a state, overwrites its input, and reads what an earlier call left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.25
+        self.calls += 1
+        if self.feature is not None:
+            x = x + self.feature.mean()
+        self.feature = self.one(x).relu()
+        return self.two(self.feature)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_finding_links_leaves_the_model_and_its_inputs_alone(inference: bool) -> None:
+    model = drawn(Counting(), images())
+    model.feature, state = None, {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        wanted = model(images())
+    feature = model.feature
+    model.feature = None
+    model.load_state_dict(state)
+    x = images()
+    with torch.inference_mode(inference):
+        (found,) = pg.run_integers(model, [x])
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(model.feature, feature)
+    assert float(model.calls) == float(state["calls"]) + 1
+    torch.testing.assert_close(x, images() - 0.25)
+
+
+def test_inputs_that_are_no_numbers_are_refused() -> None:
+    model, x = drawn(Own(), images()), images()
+    x[1, 2, 3, 4] = float("nan")
+    with pytest.raises(ValueError, match=r"^one: inputs must be numbers, not NaN$"):
+        pg.trace(model, x)
+
+
+def test_a_convolution_of_two_sizes_is_refused_by_its_path() -> None:
+    class Heads(Own):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return [self.plain(part) for part in (x, x[:, :, 2:, 3:])]
+
+    with pytest.raises(ValueError, match=r"^one: inputs of a traced convolution must have one size, not 7 x 6 and 9 x"):
+        pg.trace(drawn(Heads(), images()), images())
+
+
 def test_rows_of_a_matmul_are_linked(tmp_path: Path) -> None:
     torch.manual_seed(6)
     model = nn.Sequential(

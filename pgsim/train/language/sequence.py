@@ -77,6 +77,7 @@ class CodedSequence(torch.autograd.Function):
         act, inputs = cell.input.format, codes.shape[-1]
         w_codes, w_step = weight_codes(weight, cell.weights)
         dtype = exact_dtype(w_codes, max_magnitude(act))
+        wide = torch.promote_types(dtype, codes.dtype)
         w_x, w_h = w_codes[:, :inputs], w_codes[:, inputs:]
         unit = w_step / act.max_code
         planes = _planes(codes, cell)
@@ -94,7 +95,7 @@ class CodedSequence(torch.autograd.Function):
             if threshold is not None:
                 predicted = a[0] * 2.0**update_bits
                 total = torch.where(a[0] > threshold, predicted + a[1], predicted)
-            pre = (total * unit.to(dtype)).to(codes.dtype) + bias_ih + bias_hh
+            pre = (total.to(wide) * unit.to(wide)).to(codes.dtype) + bias_ih + bias_hh
             i, f, g, o = pre.chunk(4, -1)
             i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
             c = f * c + i * g
@@ -111,7 +112,7 @@ class CodedSequence(torch.autograd.Function):
             updated = torch.count_nonzero(masks)
         if any(ctx.needs_input_grad):
             if masks is not None:
-                moved = _threshold_share(sums, masks, delta, unit.to(dtype), update_bits, cell).to(codes.dtype)
+                moved = _threshold_share(sums, masks, delta, unit.to(wide), update_bits, cell).to(codes.dtype)
             ctx.planes = [
                 torch.cat([plane, torch.stack([step[k] for step in h_planes])], -1) for k, plane in enumerate(planes)
             ]
@@ -174,8 +175,8 @@ def _threshold_share(
 ) -> Tensor:
     """Return dO/dDelta of every pre-activation [T, N, 4H], as pgsim.nn.functional has it for KEEP and PAPER."""
     assert cell.gating is not None
-    o_hb = torch.stack([a[0] for a in sums]) * (unit * 2.0**update_bits)
-    o_lb = torch.stack([a[1] for a in sums]) * unit
+    o_hb = torch.stack([a[0] for a in sums]).to(unit.dtype) * (unit * 2.0**update_bits)
+    o_lb = torch.stack([a[1] for a in sums]).to(unit.dtype) * unit
     s = torch.sigmoid(cell.gating.slope * (o_hb - delta.detach()))
     share = o_lb * (s * (1 - s)) * -cell.gating.slope
     return share * masks * 2 if cell.gating.sparse else share

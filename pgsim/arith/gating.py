@@ -59,6 +59,13 @@ def integer_thresholds(
     return result
 
 
+def clamped_int64(thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return whole numbers, float64 of any shape, as int64, the nearest there is: no accumulator lies between."""
+    inside = np.where(np.abs(thresholds) < 2.0**63, thresholds, 0.0).astype(np.int64)
+    inside[thresholds >= 2.0**63], inside[thresholds <= -(2.0**63)] = INT64_MAX, INT64_MIN
+    return inside
+
+
 def threshold_register(threshold: int, psum_bits: int, low: int, high: int) -> int:
     """Clamp T_c into its register of psum_bits + 1 bits, two's complement, where that is legal.
 

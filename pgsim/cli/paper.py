@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,19 @@ def _text(lines: Sequence[Row]) -> str:
         "score\npaper", "score\nours", "differ-\nence", "within\nbounds", "change\npaper", "change\nours", "gating",
         "epochs", "n", "seeds",
     )  # fmt: skip
-    return aligned(header, [_cells(line) for line in lines], ("network", "method", "bits", "gating"))
+    left = ("network", "method", "bits", "gating", "recipe")
+    cells = [_cells(line) for line in lines]
+    known = Counter(_identity(line) for line in lines)
+    if all(count == 1 for what, count in known.items() if what):
+        return aligned(header, cells, left)
+    names = [line.ours.first.recipe if line.ours and known[_identity(line)] > 1 else "" for line in lines]
+    named = [(*row, name) for row, name in zip(cells, names, strict=True)]
+    return aligned((*header, "recipe"), named, left)
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    """What tells the runs of a line from those of others, in a table without the recipes' names."""
+    return (*_cells(row)[:3], *_recipe(row.ours, row)) if row.ours else ()
 
 
 def _deviations(lines: Sequence[Row], reasons: Mapping[str, str]) -> Iterator[str]:
@@ -70,7 +83,8 @@ def _deviations(lines: Sequence[Row], reasons: Mapping[str, str]) -> Iterator[st
         if row.ours is not None and row.deviations:
             network, method, bits = _cells(row)[:3]
             gating, epochs, _, seeds = _recipe(row.ours, row)
-            what = ", ".join(filter(None, (" ".join(filter(None, (network, method, bits))), gating)))
+            name = row.ours.first.recipe
+            what = ", ".join(filter(None, (" ".join(filter(None, (network, method, bits))), gating, name)))
             why = row.ours.reason(reasons) or "no reason given"
             line = f"Deviates: {what}, {epochs} epochs, seed {seeds}: {', '.join(row.deviations)}. {why}"
             yield _wrapped(line)
@@ -162,7 +176,8 @@ def _legend(results: Sequence[object]) -> str:
         f"{len(results)} runs. Sp in percent, by outputs; B_avg of the gated convolutions by outputs, as the paper\n"
         "counts, and over all convolutions but the stem by MACs; the files of -o have both weightings of\n"
         "both. n runs of one recipe under several seeds: means, and ± the sample standard deviation. Epochs with < :\n"
-        "weights of an earlier epoch, or of a run that was stopped.\n"
+        "weights of an earlier epoch, or of a run that was stopped. Finished runs of language models and ShuffleNet\n"
+        "have the weights of the epoch that was best on held-out data.\n"
         "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
         "Rows without the paper's figures: bits that the paper does not have.\n"
         "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"

@@ -19,8 +19,8 @@ COLUMNS = (
     "paper_b_avg_bits", "paper_score", "paper_change_from_float", "sparsity_percent", "mac_sparsity_percent",
     "b_avg_bits", "b_avg_by_macs_bits", "b_avg_all_convolutions_bits", "b_avg_all_convolutions_by_macs_bits",
     "score", "change_from_float", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy",
-    "epochs", "finished", "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates", "reason", "sources",
-    "digests",
+    "recipe", "epochs", "finished", "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates", "reason",
+    "sources", "digests",
 )  # fmt: skip
 DPI = 130
 
@@ -33,6 +33,14 @@ def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored
         if error.name != "matplotlib":
             raise
         raise InputError("the figures need matplotlib (pip install 'pgsim[plot]'), which is missing") from None
+    drawn, results = {"figure_3": figures.figure_3()}, stored.results
+    for table in (1, 5, 7):
+        drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in figures.networks_of(table)}
+    for path in (path for place in places for path in trace_files(Path(place))):
+        try:
+            drawn[f"figure_5_{path.stem}"] = figures.figure_5(load_trace(path), path.stem)
+        except figures.NoMapsError:
+            continue
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -47,15 +55,6 @@ def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored
         writer.writerows(_line(row, stored.reasons) for row in lines)
         with replacing(place / f"table_{table}.csv") as stream:
             stream.write(text.getvalue().encode())
-    drawn, results = {"figure_3": figures.figure_3()}, stored.results
-    for table in (1, 5, 7):
-        drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in figures.networks_of(table)}
-    for path in (path for place in places for path in trace_files(Path(place))):
-        trace = load_trace(path)
-        try:
-            drawn[f"figure_5_{path.stem}"] = figures.figure_5(trace, path.stem)
-        except InputError:
-            continue  # no images, or no gate
     for name, figure in drawn.items():
         with replacing(place / f"{name}.png") as stream:
             figure.savefig(stream, format="png", dpi=DPI)
@@ -75,8 +74,8 @@ def _line(row: Row, reasons: Mapping[str, str]) -> list[object]:
         b_avg = (ours.b_avg.get(name) for name in ("gated_by_macs", "all_by_outputs", "all_by_macs"))
         mine = [
             ours.sparsity, ours.mac_sparsity, row.b_avg, *b_avg, ours.score, row.our_change,
-            row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.epochs,
-            first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
+            row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.recipe,
+            first.epochs, first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
             "; ".join(row.deviations), ours.reason(reasons) if row.deviations else "",
             _joined(one.source for one in ours.results), _joined(one.digest for one in ours.results),
         ]  # fmt: skip

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         _refuse_leftovers(checkpoint)
     loop.prepare_process(args.threads)
     args.device = loop.check_device(args.device)
-    with _folder(out):
+    with _folder(out), _memory():
         if isinstance(recipe, LanguageRecipe):
             job = _language_job(recipe, args, out, checkpoint)
         elif isinstance(recipe, ShuffleNetRecipe):
@@ -156,6 +156,17 @@ def _refuse_leftovers(checkpoint: Path) -> None:
         left = checkpoint.with_name(checkpoint.name.removesuffix(".pt") + suffix)
         if left.exists():
             raise InputError(f"{left} must not exist yet for a new run; it is an earlier one's, move it away")
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Make a MemoryError of what torch raises where it cannot have the memory that a network of the recipe needs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise MemoryError from None
 
 
 @contextmanager

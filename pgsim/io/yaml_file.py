@@ -53,7 +53,11 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> YamlFile:
     1 MiB, not UTF-8, or not one YAML document of plain values.
     """
     shown = show_path(path)
-    text = _text(Path(path), shown, what)
+    return plain_yaml(yaml_text(path, what), shown, what)
+
+
+def plain_yaml(text: str, shown: str, what: str) -> YamlFile:
+    """Return the plain data of one YAML document; `shown` and `what` name it in errors, as in `read_yaml`."""
     try:
         node = _Loader(text, shown).get_single_node()
     except yaml.MarkedYAMLError as error:
@@ -70,7 +74,9 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> YamlFile:
     return YamlFile(shown, _plain(node, (), lines, shown), lines)
 
 
-def _text(path: Path, shown: str, what: str) -> str:
+def yaml_text(file: str | os.PathLike[str], what: str) -> str:
+    """Return a file's text; raises InputError, and nothing else, as `read_yaml` does."""
+    path, shown = Path(file), show_path(file)
     if path.is_dir():
         raise InputError(f"{shown}: the {what} must be a file, not a folder")
     if not path.exists():

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pgsim.arith.gating import INT64_MAX, INT64_MIN
+from pgsim.arith.gating import clamped_int64
 from pgsim.nn.functional import integer_threshold
 from pgsim.nn.integers import IntegerRun, LayerSums
 from pgsim.nn.layers import CodedLayer, QuantConv2d
@@ -152,7 +152,7 @@ def _built(path: str, seen: _Calls, images: int) -> tuple[Layer, LayerTensors]:
         delta = layer.delta.detach().cpu().double()
         unit = seen.act_step * seen.weight_step
         real = integer_threshold(delta, unit, layer.gating.update_bits(layer.act_bits)).numpy()
-        gate = Gate(layer.gating.pred_bits, _int64(real), layer.gating.policy.traced, delta.numpy())
+        gate = Gate(layer.gating.pred_bits, clamped_int64(real), layer.gating.policy.traced, delta.numpy())
     act = layer.quantiser().format
     built = Layer(
         path, geometry, act, layer.weights.format, weight, seen.act_step, seen.weight_step.numpy(), gate,
@@ -172,10 +172,3 @@ def _as_pixels(rows: NDArray[Any], images: int, count: int) -> NDArray[Any]:
     """[..., C] of images * count rows to [N, C, M, 1]."""
     shaped = rows.reshape(images, count, rows.shape[-1])
     return np.ascontiguousarray(shaped.transpose(0, 2, 1)[..., None])
-
-
-def _int64(whole: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return whole numbers as int64, clamped: no accumulator is out there."""
-    inside = np.where(np.abs(whole) < 2.0**63, whole, 0.0).astype(np.int64)
-    inside[whole >= 2.0**63], inside[whole <= -(2.0**63)] = INT64_MAX, INT64_MIN
-    return inside

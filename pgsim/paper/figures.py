@@ -121,7 +121,7 @@ def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
     for axis, depth in zip(axes, DEPTHS, strict=False):
         if table != 5:
             _cut(axis, depth)
-        axis.legend(fontsize=8, frameon=False, loc="lower right" if table != 5 else "upper right")
+        axis.legend(fontsize=8, frameon=False, loc="best")
         _bare(axis)
     return figure
 
@@ -146,8 +146,8 @@ def _name_runs(axis: Axes, chosen: Sequence[Row]) -> None:
     usual_gating, usual_epochs = (next(iter(counted.most_common(1)), ("", 0))[0] for counted in (gatings, epochs))
     usual = [f"{usual_epochs} epochs"] if usual_epochs else []
     usual += [f"gating: {usual_gating}"] if usual_gating else []
-    said = f" ({', '.join(usual)}, where not said)" if usual else ""
-    axis.set_title(f"ours, over the whole network{said}", fontsize=11, loc="left")
+    said = f"\n({', '.join(usual)}, where not said)" if usual else ""
+    axis.set_title(f"ours, over the whole network{said}", fontsize=10, loc="left")
     left, right = axis.get_xlim()
     axis.set_xlim(left - 0.15 * (right - left), right)
     written: list[tuple[float, float]] = []
@@ -196,25 +196,29 @@ def _points(
     axis.scatter(x, y, marker=mark, facecolors=face, edgecolors=colour, s=size, linewidths=1.4, label=label)
 
 
+class NoMapsError(InputError):
+    """A sound trace that has no decision maps, or no images to draw them over."""
+
+
 def decision_maps(trace: Trace) -> tuple[str, NDArray[np.float64]]:
     """Return the last gated convolution's name and, for every pixel, the share of its channels that were updated,
-    float64 [N, P, Q]. Raises InputError for a trace without one."""
+    float64 [N, P, Q]. Raises NoMapsError for a trace without one, InputError for one whose arrays are broken."""
     gated = [index for index, layer in enumerate(trace.layers) if layer.gate is not None]
     if not gated:
-        raise InputError("a trace must have a gated layer for its decision maps, not none")
+        raise NoMapsError("a trace must have a gated layer for its decision maps, not none")
     mask = trace.tensors(gated[-1]).mask
     if mask is None:
-        raise InputError(f"{trace.layers[gated[-1]].name} must have a recorded mask for decision maps, not none")
+        raise NoMapsError(f"{trace.layers[gated[-1]].name} must have a recorded mask for decision maps, not none")
     return trace.layers[gated[-1]].name, mask.mean(axis=1)
 
 
 def figure_5(trace: Trace, title: str) -> Figure:
     """Return the input images, below them how many channels of the last gated convolution each pixel updated, and both
-    together. Raises InputError for a trace that does not begin with images of three channels."""
+    together. Raises NoMapsError for a trace that does not begin with images of three channels."""
     name, maps = decision_maps(trace)
     first = trace.layers[0]
     if first.input_name is not None or first.geometry.in_channels != 3:
-        raise InputError(f"{title} must begin with images of 3 channels for Figure 5, not with {first.name}")
+        raise NoMapsError(f"{title} must begin with images of 3 channels for Figure 5, not with {first.name}")
     codes = trace.tensors(0).activation.astype(np.float64) * first.act_scale
     images = pixels(codes.transpose(0, 2, 3, 1), trace.info.get("image", {}))
     count = len(images)

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pgsim.arith.formats import MAX_BITS
 from pgsim.errors import InputError
 from pgsim.io.strict import show, show_path
 from pgsim.io.trace import load_trace
-from pgsim.io.yaml_file import read_yaml
+from pgsim.io.yaml_file import plain_yaml, read_yaml
 from pgsim.paper.claims import PTB, TEST_SET_SIZES, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
@@ -157,7 +156,7 @@ def _read(path: Path) -> Result | LeftOut:
             info = json.loads(content)
         except OSError as error:
             raise InputError(f"{shown} must be readable, not refused ({error.strerror})") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(f"{shown} must be JSON, not something else") from None
         if not isinstance(info, dict) or (info.get("format"), info.get("version")) != (FORMAT, VERSION):
             raise InputError(f"{shown} must be a result of pgsim trace (format {FORMAT} {VERSION}), not another file")
@@ -168,7 +167,7 @@ def _read(path: Path) -> Result | LeftOut:
     try:
         reason = _why_left_out(info)
         return LeftOut(str(path), reason) if reason else _result(info, str(path), digest)
-    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         problem = f"must tell how its network was trained and measured, not lack or garble {error}"
         raise InputError(f"{shown} {problem}".splitlines()[0]) from None
 
@@ -192,16 +191,24 @@ def _why_left_out(info: Mapping[str, Any]) -> str:
 def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
     if "given_weights" in info:
         return _given(info, source, digest)
-    recipe, score = yaml.safe_load(info["recipe"]), _score(info)
+    if not isinstance(info["recipe"], str):
+        raise ValueError(f"recipe ({show(info['recipe'])}; it must be text)")
+    recipe, score = plain_yaml(info["recipe"], show_path(source), "recipe").data, _score(info)
     method = _method(recipe)
-    act_bits, pred_bits = int(recipe["act_bits"]), int(recipe["pred_bits"])
-    sparsity = info.get("sparsity_percent")
-    b_avg = dict(info.get("b_avg_bits", {}))
+    most = 0 if method is Method.FLOAT else MAX_BITS
+    act_bits = _whole(recipe, "act_bits", min(most, 1), most)
+    pred_bits = _whole(recipe, "pred_bits", min(most, 1), act_bits)
+    gated = method not in (Method.FLOAT, Method.UQ, Method.PACT)
+    sparsity, mac_sparsity = (
+        _number(info, key, 0.0, 100.0) if gated else None for key in ("sparsity_percent", "mac_sparsity_percent")
+    )
+    known = info.get("b_avg_bits", {})
+    b_avg = {name: _number(known, name, 0.0, 2.0 * MAX_BITS) for name in known}
     if method in (Method.UQ, Method.PACT):
         b_avg = {f"{which}_by_{what}": float(act_bits) for which in ("gated", "all") for what in ("outputs", "macs")}
     elif not b_avg:
         more = act_bits - (0 if recipe.get("policy") == "seernet" else pred_bits)
-        for weighting, share in (("outputs", sparsity), ("macs", info.get("mac_sparsity_percent"))):
+        for weighting, share in (("outputs", sparsity), ("macs", mac_sparsity)):
             if share is not None:
                 b_avg[f"gated_by_{weighting}"] = pred_bits + (1 - share / 100) * more
     fixed = recipe.get("thresholds") == "fixed"
@@ -213,12 +220,12 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         gating=str(recipe.get("gating", recipe.get("gated", ""))),
         threshold=float(recipe["delta_target"]) if fixed else None,
         policy=str(recipe.get("policy", "keep")),
-        sparsity=None if sparsity is None else float(sparsity),
-        mac_sparsity=None if sparsity is None else float(info["mac_sparsity_percent"]),
+        sparsity=sparsity,
+        mac_sparsity=mac_sparsity,
         b_avg=b_avg,
         score=score,
-        epochs=int(info["epochs"]),
-        seed=int(info["seed"]),
+        epochs=_whole(info, "epochs", 0, 10**9),
+        seed=_whole(info, "seed", 0, 10**18),
         source=source,
         digest=digest,
         finished=bool(info.get("training", {}).get("finished", True)),
@@ -232,10 +239,25 @@ def _dataset(info: Mapping[str, Any]) -> str:
 
 
 def _score(info: Mapping[str, Any]) -> float:
-    score = float(info["perplexity"] if "perplexity" in info else info["top1"])
-    if not math.isfinite(score):
-        raise ValueError(f"a score of {score}")
-    return score
+    if "perplexity" in info:
+        return _number(info, "perplexity", 1.0, math.inf)
+    return _number(info, "top1", 0.0, 100.0)
+
+
+def _number(info: Mapping[str, Any], key: str, low: float, high: float) -> float:
+    """Return a finite number within `low` .. `high`; raises KeyError or ValueError."""
+    value = info[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+        raise ValueError(f"{key} ({show(value)}; it must be a number within {low:g} .. {high:g})")
+    return float(value)
+
+
+def _whole(info: Mapping[str, Any], key: str, low: int, high: int) -> int:
+    """Return an integer within `low` .. `high`; raises KeyError or ValueError."""
+    value = info[key]
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{key} ({show(value)}; it must be an integer within {low} .. {high})")
+    return value
 
 
 def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:

@@ -27,6 +27,40 @@ def finite_loss(loss: float, step: int) -> float:
     return loss
 
 
+def read_log(log: Path) -> list[dict[str, Any]]:
+    """Return a log's lines, none where there is no log; what a run that was killed wrote of a last one is left out.
+
+    Raises InputError for another line that is no JSON object.
+    """
+    if not log.exists():
+        return []
+    *whole, tail = log.read_bytes().split(b"\n")
+    found = [_json_object(line) for line in whole if line.strip()]
+    if None in found:
+        raise InputError(f"{log}: line {found.index(None) + 1} must be a JSON object, as pgsim train wrote it, not broken")
+    return [line for line in [*found, _json_object(tail)] if line is not None]
+
+
+def append_line(log: Path, line: dict[str, Any]) -> None:
+    """Append a line to a log; it takes the place of what a run that was killed wrote of its last one."""
+    with log.open("a+b") as stream:
+        stream.seek(0)
+        tail = stream.read().rpartition(b"\n")[2]
+        if _json_object(tail) is None:
+            stream.truncate(stream.tell() - len(tail))
+        elif tail:
+            stream.write(b"\n")
+        stream.write(json.dumps(line).encode() + b"\n")
+
+
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 class EpochRun(Protocol):
     """A training run that is measured after each epoch and knows its best one."""
 
@@ -83,8 +117,7 @@ def train_epochs(
             run.save_checkpoint(out / f"{run.name}.pt")
             if run.best_history["epoch"] == line["epoch"]:
                 run.save_best(out / f"{run.name}.weights.npz")
-            with (out / f"{run.name}.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+            append_line(out / f"{run.name}.jsonl", line)
         if run.step < run.steps and stop():
             if not ended:
                 run.save_checkpoint(out / f"{run.name}.pt")

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pgsim.arith.gating import clamped_int64
 from pgsim.train.blocks import FEATURE_CODE_MAX, IMAGE_CLIP, IMAGE_CODE_MAX, Block, Conv, Pact
 from pgsim.train.gating import integer_threshold
 from pgsim.train.quantise import WEIGHT_CODE_MAX, weight_codes
@@ -221,6 +222,6 @@ def _freeze_conv(
         weight_scale=weight_scale,
         update_bits=conv.update_bits,
         delta=None if conv.delta is None else _doubles(conv.delta),
-        threshold=None if threshold is None else threshold.cpu().numpy().astype(np.int64),
+        threshold=None if threshold is None else clamped_int64(threshold.cpu().numpy()),
         tail=tail,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
 from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
-from pgsim.train.epochs import RECENT, finite_loss
+from pgsim.train.epochs import RECENT, append_line, finite_loss, read_log
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine, warm_steps
@@ -212,6 +211,9 @@ class Run:
         state = load_checkpoint(path)
         if state.recipe != self.recipe:
             raise InputError(f"{path} must come from the same recipe, not from another ({state.recipe.name})")
+        if state.step > self.steps:
+            raise InputError(f"{path}: step must be at most {self.steps}, the last one on these images, not {state.step}")
+        _best_so_far(self.out / f"{self.recipe.name}.jsonl")  # a broken log is refused now, not after an epoch of work
         self.net.load_state_dict(state.model)
         self.averaged.load_state_dict(state.averaged)
         self.targets = {name: target.to(self.device) for name, target in state.targets.items()}
@@ -295,10 +297,13 @@ class Run:
 
 def _best_so_far(log: Path) -> float:
     """Return the highest held-out accuracy in a log, 0 where there is none."""
-    if not log.exists():
-        return 0.0
-    lines = log.read_text(encoding="utf-8").splitlines()
-    return max((float(json.loads(line)["held_out_accuracy"]) for line in lines), default=0.0)
+    best = 0.0
+    for line in read_log(log):
+        accuracy = line.get("held_out_accuracy")
+        if not isinstance(accuracy, int | float):
+            raise InputError(f"{log}: held_out_accuracy must be a number in every line, not {accuracy!r}")
+        best = max(best, accuracy)
+    return best
 
 
 def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callable[[], bool]) -> bool:
@@ -337,8 +342,7 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
                 save_weights(out / f"{run.recipe.name}.best.weights.npz", run.averaged, run.recipe, history)
             if run.teacher:
                 run.teacher.save()
-            with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+            append_line(log, line)
         elif stop():
             save_checkpoint(path, run.checkpoint())
             return False

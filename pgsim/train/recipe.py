@@ -19,6 +19,8 @@ from typing import Protocol
 import yaml
 
 from pgsim.errors import InputError
+from pgsim.io.strict import show
+from pgsim.io.yaml_file import plain_yaml, yaml_text
 
 T = typing.TypeVar("T")
 
@@ -89,22 +91,6 @@ class Recipe:
     rate_drops: tuple[int, ...] = ()
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, but a key that stands twice is refused instead of silently replaced."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, object]:
-    seen: dict[str, object] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise InputError(f"a recipe's keys must be unique, not '{key}' twice")
-        seen[key] = loader.construct_object(value_node, deep=True)
-    return seen
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
 _WORDS = {
     "network": ("resnet20", "resnet32", "resnet56", "shiftnet20"),
     "gating": ("release", "all", "none"),
@@ -116,6 +102,9 @@ _WORDS = {
 _POSITIVE = ("epochs", "batch_size", "learning_rate", "temperature")
 _NOT_NEGATIVE = ("hold_epochs", "views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
 _SHARES = ("hold_sparsity", "momentum", "start_sparsity", "distill_weight", "ema_decay")
+LARGEST = 10**9  # of any number of a recipe: beyond it float32 trains nothing
+MOST_VIEWS = 1000
+MOST_NAME_BYTES = 200
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
@@ -143,7 +132,7 @@ def read_fields(text: str, where: str) -> dict[str, object]:
         return own
     base = own.pop("base")
     if base not in shipped_recipes():
-        raise InputError(f"{where}: base must be a recipe that pgsim ships (pgsim train --list), not {base!r}")
+        raise InputError(f"{where}: base must be a recipe that pgsim ships (pgsim train --list), not {show(base)}")
     fields = _read_mapping(*find_shipped(str(base)))
     if "base" in fields:
         raise InputError(f"{where}: base must be a recipe without a base, not {base} (base: {fields['base']})")
@@ -152,14 +141,9 @@ def read_fields(text: str, where: str) -> dict[str, object]:
 
 
 def _read_mapping(text: str, where: str) -> dict[str, object]:
-    try:
-        loaded = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} must be YAML, not {str(error).splitlines()[0]}") from None
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+    loaded = plain_yaml(text, where, "recipe").data
     if not isinstance(loaded, dict):
-        raise InputError(f"{where} must be a mapping of recipe fields, not {type(loaded).__name__}")
+        raise InputError(f"{where}: the recipe must be a mapping of its fields, not {show(loaded)}")
     return loaded
 
 
@@ -189,14 +173,14 @@ def _typed(value: object, hint: object, where: str) -> object:
         return float(value)
     if hint == tuple[int, ...]:
         if not isinstance(value, list) or any(type(one) is not int for one in value):
-            raise InputError(f"{where} must be a list of integers, not {value!r}")
+            raise InputError(f"{where} must be a list of integers, not {show(value)}")
         return tuple(value)
     wanted = typing.get_args(hint) or (hint,)
     if float in wanted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) not in wanted:
         names = " or ".join(getattr(w, "__name__", str(w)) for w in wanted)
-        raise InputError(f"{where} must be of type {names}, not {value!r}")
+        raise InputError(f"{where} must be of type {names}, not {show(value)}")
     return value
 
 
@@ -208,11 +192,19 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
         raise InputError(f"{where}: pred_bits must be act_bits where gating is 'none', not {recipe.pred_bits}")
     if recipe.gating != "none" and not 1 <= recipe.pred_bits < recipe.act_bits:
         raise InputError(f"{where}: pred_bits must be in 1..{recipe.act_bits - 1}, not {recipe.pred_bits}")
+    for key, without_gate in (("thresholds", "learned"), ("policy", "keep")):
+        if recipe.gating == "none" and getattr(recipe, key) != without_gate:
+            must = f"{key} must be '{without_gate}' (or left out) where gating is 'none'"
+            raise InputError(f"{where}: {must}, not '{getattr(recipe, key)}'")
+    if recipe.policy == "seernet" and recipe.thresholds == "fixed":
+        raise InputError(f"{where}: thresholds must be 'learned' where policy is 'seernet', not 'fixed'")
     if recipe.thresholds == "fixed" and isinstance(recipe.delta_target, str):
         raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not 'start'")
     if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
-        raise InputError(f"{where}: delta_target must be a number or 'start', not {recipe.delta_target!r}")
+        raise InputError(f"{where}: delta_target must be a number or 'start', not {show(recipe.delta_target)}")
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
+    if recipe.views > MOST_VIEWS:
+        raise InputError(f"{where}: views must be at most {MOST_VIEWS}, not {recipe.views}")
     if list(recipe.rate_drops) != sorted({epoch for epoch in recipe.rate_drops if 0 < epoch < recipe.epochs}):
         must = f"rate_drops must be rising epochs in 1..{recipe.epochs - 1}"
         raise InputError(f"{where}: {must}, not {list(recipe.rate_drops)}")
@@ -233,7 +225,7 @@ def check_words(recipe: object, where: str, words: Mapping[str, Sequence[str]]) 
         if getattr(recipe, key) not in known:
             *others, last = (f"'{word}'" for word in known)
             listed = f"{', '.join(others)} or {last}" if others else last
-            raise InputError(f"{where}: {key} must be {listed}, not {getattr(recipe, key)!r}")
+            raise InputError(f"{where}: {key} must be {listed}, not {show(getattr(recipe, key))}")
 
 
 def check_numbers(
@@ -241,13 +233,19 @@ def check_numbers(
 ) -> None:
     """Refuse a recipe of any kind whose fields of these names are not above 0, not 0 or more, not in [0, 1].
 
-    No number at all may be NaN or infinite; and `name`, which names the run's files, is no path.
+    No number may be NaN, infinite or, but for the seed, beyond 10^9; and `name`, which names the run's files, is no
+    path, and leaves room for their endings.
     """
     for key, value in vars(recipe).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{where}: {key} must be finite, not {value}")
-    if recipe.name in ("", "..") or Path(recipe.name).name != recipe.name:
-        raise InputError(f"{where}: name must be a file's name without folders, not {recipe.name!r}")
+        if isinstance(value, int | float) and key != "seed" and abs(value) > LARGEST:
+            raise InputError(f"{where}: {key} must be at most {LARGEST} in magnitude, not {show(value)}")
+    name = recipe.name
+    if name in ("", "..") or Path(name).name != name or not name.isprintable():
+        raise InputError(f"{where}: name must be a file's name without folders, not {show(name)}")
+    if len(name.encode()) > MOST_NAME_BYTES:
+        raise InputError(f"{where}: name must have at most {MOST_NAME_BYTES} bytes, not {len(name.encode())}")
     for key in positive:
         if not getattr(recipe, key) > 0:
             raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")
@@ -263,10 +261,7 @@ def find_recipe(name: str) -> tuple[str, str]:
     """Return text and origin of a recipe: a path first, then the bare name of one that pgsim ships."""
     path = Path(name)
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} must be a readable text in UTF-8, not refused ({error})") from None
+        return yaml_text(path, "recipe"), str(path)
     if name in shipped_recipes():
         return find_shipped(name)
     close = difflib.get_close_matches(name, shipped_recipes(), 3)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from pgsim.errors import InputError
-from pgsim.train.checkpoint import load_checkpoint, save_arrays
+from pgsim.train.checkpoint import SKIPPED, load_checkpoint, load_state, save_arrays, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
 
 FORMAT = "pgsim-weights-1"
-SKIPPED = "num_batches_tracked"
 
 
 def save_weights(path: Path, net: PGResNet, recipe: Recipe, history: dict[str, Any]) -> None:
@@ -39,21 +34,13 @@ def read_network(path: Path) -> tuple[PGResNet, Recipe, dict[str, Any]]:
     arrays = open_npz(path)
     if "meta" not in arrays:
         raise InputError(f"{path} must hold weights of pgsim train (an array 'meta'), not another npz")
-    try:
-        meta = json.loads(arrays.pop("meta").tobytes())
-        recipe, history = parse_recipe(meta["recipe"], str(path)), meta["history"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: meta must be the JSON that pgsim train writes, not something else") from None
+    meta = stored_meta(arrays)
+    text, history = meta.get("recipe"), meta.get("history")
+    if not isinstance(text, str) or not isinstance(history, dict):
+        raise InputError(f"{path}: meta must be the JSON that pgsim train writes, not something else")
+    recipe = parse_recipe(text, str(path))
     net = build_network(recipe)
-    state_dict = net.state_dict()
-    wanted = {n for n in state_dict if not n.endswith(SKIPPED)}
-    if set(arrays) != wanted:
-        odd = sorted(set(arrays) ^ wanted)[0]
-        raise InputError(f"{path} must hold exactly the arrays of {recipe.name}, not differ in {odd!r}")
-    for name in wanted:
-        if arrays[name].shape != tuple(state_dict[name].shape):
-            raise InputError(f"{path}: {name} must be {list(state_dict[name].shape)}, not {list(arrays[name].shape)}")
-        state_dict[name].copy_(torch.from_numpy(arrays[name].astype(np.float32)))
+    load_state(net, {name: array for name, array in arrays.items() if name != "meta"}, str(path), recipe.name)
     return net.eval(), recipe, history
 
 

@@ -11,6 +11,7 @@ from pgsim.arith.formats import GatePolicy
 from pgsim.arith.gating import (
     INT64_MAX,
     INT64_MIN,
+    clamped_int64,
     gated_output,
     gating_mask,
     integer_threshold,
@@ -83,6 +84,15 @@ def test_a_threshold_of_no_real_meaning_is_refused(
 def test_not_a_number_is_refused_for_a_layer_too() -> None:
     with pytest.raises(ValueError, match="delta must be finite, not nan"):
         integer_thresholds(np.array([0.0, np.nan]), 1.0, np.array([1.0]), 0)
+
+
+def test_whole_numbers_beyond_int64_become_the_nearest_there_is() -> None:
+    real = np.array([-np.inf, -1e300, -(2.0**63), -3.0, 0.0, 2.0**62, 2.0**63, 1e20, np.inf])
+    least, most = -(2**63), 2**63 - 1
+    wanted = np.array([least, least, least, -3, 0, 2**62, most, most, most], np.int64)
+    found = clamped_int64(real)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_register_takes_a_threshold_where_no_reachable_sum_changes_side() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,34 @@ def test_three_seeds_of_a_recipe_in_one_folder_are_one_line(tmp_path: Path, caps
     assert row["sources"] == ";".join(str(tmp_path / f"x_seed{seed}.json") for seed in (1, 2, 10))
 
 
+def test_runs_that_would_look_alike_have_their_recipes_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = {"model": "resnet20", "dataset": "CIFAR-10 test", "epochs": 4, "seed": 1}
+    for name, rate, score in (("slow", 0.01, 90.0), ("fast", 0.1, 89.0), ("long", 0.1, 91.0)):
+        text = f"name: {name}\nact_bits: 2\npred_bits: 2\ngating: none\nlearning_rate: {rate}\n"
+        epochs = 9 if name == "long" else 4
+        result = {**info, "epochs": epochs, "recipe": f"{text}epochs: {epochs}\n", "top1": score}
+        write_result(tmp_path / f"{name}.json", result)
+    assert main(["paper", str(tmp_path), "--table", "1"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("resnet20")]
+    ends = {line[-1] for line in lines if len(line) > 1 and line[1] == "PACT" and "none" in line}
+    assert ends == {"slow", "fast", "1"}
+
+
+def test_a_damaged_trace_loses_no_figure_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    content = bytearray((Path(TRACES) / "resnet20_3-2_release.npz").read_bytes())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        last = max(name for name in archive.namelist() if name.endswith(".mask.npy"))
+        member = archive.getinfo(last)
+    content[member.header_offset + 30 + len(last) + member.compress_size // 2] ^= 1
+    (tmp_path / "broken.npz").write_bytes(content)
+    assert main(["paper", str(tmp_path), "--table", "1", "-o", str(tmp_path / "out")]) == 2
+    assert "broken.npz" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_stands_in_no_table_is_listed_below_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,8 +108,10 @@ def test_deviations_are_computed_and_said_with_epochs_and_seeds(
     write_result(tmp_path / "r.json", info)
     assert main(["paper", str(tmp_path), "--table", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    wanted = "Deviates: resnet20 Fix-Threshold 4/3, release, at 0, zeroed, <14 epochs, seed 3: score +1.00, Sp -8.7. "
-    assert wanted + "no reason given" in " ".join(lines).replace("  ", " ").replace("   ", " ")
+    wanted = (
+        "Deviates: resnet20 Fix-Threshold 4/3, release, at 0, zeroed, mine, <14 epochs, seed 3: score +1.00, Sp -8.7. "
+    )
+    assert wanted.replace("mine, ", "") + "no reason given" in " ".join(lines).replace("  ", " ").replace("   ", " ")
     (tmp_path / "reasons.yaml").write_text("mine: Its training was stopped.\nother: Another one.\n")
     write_result(tmp_path / "r.json", {**info, "recipe": text + "name: mine_seed3\n"})
     assert main(["paper", str(tmp_path), "--table", "1", "-o", str(tmp_path / "out")]) == 0

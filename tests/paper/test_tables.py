@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -342,18 +343,54 @@ def test_a_perplexity_deviates_by_its_share() -> None:
         (
             '{"format": "pgsim-training-result", "version": 1, "recipe": "a: 1", "dataset": "CIFAR-10 test",'
             ' "top1": NaN}',
-            "must tell how its network was trained and measured, not lack or garble a score of nan",
+            r"must tell how its network was trained .*, not lack or garble top1 \(nan; it must be a number within",
         ),
         (
             '{"format": "pgsim-training-result", "version": 1, "given_weights": "w.npz", "model": "resnet20",'
             ' "dataset": "CIFAR-10 test", "checkpoint_sha256": "0", "top1": NaN}',
-            "must tell how its network was trained and measured, not lack or garble a score of nan",
+            r"must tell how its network was trained .*, not lack or garble top1 \(nan; it must be a number within",
         ),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(InputError, match=message):
+        load_results([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("top1", 150), ("top1", -5), ("top1", 10**400), ("top1", True), ("top1", "90"),
+        ("sparsity_percent", math.nan), ("sparsity_percent", math.inf), ("sparsity_percent", -50),
+        ("sparsity_percent", 150), ("sparsity_percent", None), ("mac_sparsity_percent", math.nan),
+        ("epochs", -3), ("epochs", math.inf), ("epochs", 4.5), ("seed", math.inf), ("seed", "1"),
+        ("b_avg_bits", {"gated_by_outputs": "x"}), ("b_avg_bits", {"gated_by_outputs": math.nan}), ("b_avg_bits", 3),
+        ("recipe", "act_bits: 99\npred_bits: 2\ngating: release\n"),
+        ("recipe", "act_bits: 0\npred_bits: 0\ngating: none\n"),
+        ("recipe", "act_bits: .inf\npred_bits: 2\ngating: release\n"),
+        ("recipe", "act_bits: 3\npred_bits: 4\ngating: release\n"),
+        ("recipe", "- 1"), ("recipe", "a: &a [*a]"), ("recipe", 3),
+    ],
+)  # fmt: skip
+def test_a_result_with_an_impossible_figure_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    write_result(tmp_path / "r.json", INFO)
+    load_results([tmp_path])
+    write_result(tmp_path / "r.json", {**INFO, key: value})
+    with pytest.raises(InputError, match=r"r\.json"):
+        load_results([tmp_path])
+
+
+def test_a_gated_result_without_its_sparsity_is_refused(tmp_path: Path) -> None:
+    write_result(tmp_path / "r.json", {name: value for name, value in INFO.items() if name != "sparsity_percent"})
+    with pytest.raises(InputError, match=r"not lack or garble 'sparsity_percent'$"):
+        load_results([tmp_path])
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
+def test_json_that_cannot_be_parsed_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(InputError, match=r"r\.json must be JSON, not something else$"):
         load_results([tmp_path])
 
 

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch import nn  # noqa: E402
 
+from pgsim.api import verify  # noqa: E402
 from pgsim.arith.overflow import reachable  # noqa: E402
 from pgsim.arith.thresholds import bisect_thresholds  # noqa: E402
 from pgsim.model.inference import logits_of  # noqa: E402
@@ -92,6 +93,19 @@ def test_deeper_networks_are_exported_whole(network: str, layers: int) -> None:
     assert logits_of(trace.layers, codes.astype(np.int16))["logits"].ravel().tolist() == (
         run_exact(frozen, codes).logits.ravel().tolist()
     )
+
+
+@pytest.mark.parametrize(("delta", "updated"), [(1e30, False), (-1e30, True)])
+def test_a_threshold_beyond_every_sum_updates_none_or_all(delta: float, updated: bool) -> None:
+    net, codes = random_network(3, 2, "release", seed=5), random_codes(1, 3)
+    with torch.no_grad():
+        for _, conv in net.gated_convs():
+            conv.delta.fill_(delta)
+    frozen = freeze(net)
+    masks = [layer.mask for layer in run_exact(frozen, codes, keep=True).layers if layer.mask is not None]
+    assert len(masks) == 9
+    assert all((mask == updated).all() for mask in masks)
+    assert verify(build_trace(frozen, codes, {})).equal
 
 
 @pytest.mark.parametrize(("network", "keep"), [("resnet20", True), ("resnet20", False), ("shiftnet20", True)])

@@ -100,13 +100,24 @@ def test_a_base_gives_what_the_file_does_not() -> None:
     ("text", "message"),
     [
         ("base: nonsense\nname: x", r"base must be a recipe that pgsim ships \(pgsim train --list\), not 'nonsense'"),
-        ("base: [a]\nname: x", r"base must be a recipe that pgsim ships \(pgsim train --list\), not \['a'\]"),
+        ("base: [a]\nname: x", r"base must be a recipe that pgsim ships \(pgsim train --list\), not a list of 1"),
         (
             "base: resnet20_8_uq\nname: x",
             r"base must be a recipe without a base, not resnet20_8_uq \(base: resnet20_3-2_short\)",
         ),
         (f"base: {BASE}\nact_bits: 4", "name must be given, not missing"),
-        (f"base: {BASE}\nbase: {BASE}\nname: x", "a recipe's keys must be unique, not 'base' twice"),
+        (
+            f"base: {BASE}\nname: x\ngating: none\npred_bits: 3\nthresholds: fixed",
+            "thresholds must be 'learned' .or left",
+        ),
+        (
+            f"base: {BASE}\nname: x\ngating: none\npred_bits: 3\npolicy: zero",
+            r"policy must be 'keep' \(or left out\) where",
+        ),
+        (
+            f"base: {BASE}\nname: x\npolicy: seernet\nthresholds: fixed\ndelta_target: 1",
+            "thresholds must be 'learned' where policy is 'seernet', not 'fixed'",
+        ),
         (f"base: {BASE}\nname: x\nact_bits: 2", r"pred_bits must be in 1\.\.1, not 2"),
     ],
 )
@@ -138,7 +149,7 @@ def test_a_recipe_survives_being_written_and_read() -> None:
 def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"name: \xff\xfe")
-    with pytest.raises(InputError, match=r"mine\.yaml must be a readable text in UTF-8"):
+    with pytest.raises(InputError, match=r"mine\.yaml:1: the recipe must be UTF-8 text, not byte 0xFF$"):
         find_recipe(str(path))
 
 
@@ -169,9 +180,9 @@ def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
         ({"policy": "drop"}, "policy must be 'keep', 'zero' or 'seernet', not 'drop'"),
         ({"thresholds": "fixed"}, "delta_target must be a number where thresholds are 'fixed', not 'start'"),
         ({"epochs": 0}, "epochs must be more than 0, not 0"),
-        ({"learning_rate": "1e-3"}, "learning_rate must be of type float, not '1e-3'"),
+        ({"learning_rate": "fast"}, "learning_rate must be of type float, not 'fast'"),
         ({"sparse_bp": 1}, "sparse_bp must be of type bool, not 1"),
-        ({"seed": "true"}, "seed must be of type int, not True"),
+        ({"seed": "true"}, "seed must be of type int, not true"),
         ({"ema_decay": 1.5}, r"ema_decay must be in \[0, 1\], not 1.5"),
         ({"delta_target": ".nan", "thresholds": "fixed"}, "delta_target must be finite, not nan"),
         ({"learning_rate": ".inf"}, "learning_rate must be finite, not inf"),
@@ -179,6 +190,11 @@ def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
         ({"name": "'..'"}, r"name must be a file's name without folders, not '\.\.'"),
         ({"rate_drops": 1}, "rate_drops must be a list of integers, not 1"),
         ({"rate_drops": [1, 2]}, r"rate_drops must be rising epochs in 1\.\.1, not \[1, 2\]"),
+        ({"name": '"a\\0b"'}, r"name must be a file's name without folders, not 'a\\x00b'"),
+        ({"name": "n" * 201}, "name must have at most 200 bytes, not 201"),
+        ({"views": 1001}, "views must be at most 1000, not 1001"),
+        ({"warmup_steps": 10**10}, "warmup_steps must be at most 1000000000 in magnitude, not 10000000000"),
+        ({"delta_target": "1.0e+20", "thresholds": "fixed"}, "delta_target must be at most 1000000000 in magnitude"),
         ({"colour": 1}, "colour must be a recipe field .*, not an unknown key"),
     ],
 )
@@ -199,13 +215,33 @@ def test_a_missing_key_is_named() -> None:
 
 
 def test_a_key_that_stands_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="here: a recipe's keys must be unique, not 'seed' twice"):
+    with pytest.raises(InputError, match=r"here:\d+: seed must be given once, not again \(first in line \d+\)"):
         parse_recipe(RECIPE + "seed: 4\n", "here")
 
 
-def test_a_list_is_no_recipe() -> None:
-    with pytest.raises(InputError, match="here must be a mapping of recipe fields, not list"):
-        parse_recipe("- 1", "here")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1", r"^here: the recipe must be a mapping of its fields, not \[1\]$"),
+        ("", "^here: the recipe must hold keys, not nothing$"),
+        ("a: [", "^here:1: the recipe must be valid YAML: "),
+        ("seed: 010", r"^here:1: a number must be decimal without leading zeros .*, not 010$"),
+        ("seed: " + "9" * 5000, "^here:1: a number must have at most 18 digits, not 5000$"),
+        ("name: x\nseed: !!int 'abc'", "^here:2: the file must have no tags, not tag:yaml.org,2002:int$"),
+        ("a: &a [1]\nb: [*a, *a]", "^here:1: the file must have no anchors, not &a$"),
+        ("views: " + "[" * 3000, "^here:1: the file must have no more than 16 levels, not deeper nesting$"),
+        ("? [a]\n: 1", "^here:1: a key must be text, not a list or a mapping$"),
+        (f"base: {BASE}\nname: x\nepochs: 1:30", "^here: epochs must be of type int, not '1:30'$"),
+        (f"base: {BASE}\nname: x\nseed: 2020-13-45", "^here: seed must be of type int, not '2020-13-45'$"),
+    ],
+)
+def test_yaml_that_says_something_else_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_any_recipe(text, "here")
+
+
+def test_a_number_may_be_written_with_an_exponent() -> None:
+    assert recipe(learning_rate="1e-2").learning_rate == 0.01
 
 
 def test_a_number_is_a_valid_penalty_target() -> None:

@@ -24,7 +24,7 @@ from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
 
 FORMAT = 1
 SKIPPED = "num_batches_tracked"
-"""Of batch norm, and of no use: weights do not keep it, and no reader asks for it."""
+"""Of batch norm, and of no use after training: weights do not keep it."""
 KINDS = {
     int: "a whole number from 0",
     float: "a finite number",
@@ -100,7 +100,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for key in ("model", "averaged"):
         load_state(net, fields[key], f"{path}: {key}", recipe.name)
     momentum = ["momentum_buffer"] if recipe.momentum else []
-    check_optimiser(fields["optimiser"], f"{path}: optimiser", _groups(net, recipe), momentum)
+    check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(net, recipe), momentum, fields["step"])
     thresholds = {name: conv.delta for name, conv in net.gated_convs() if conv.delta is not None}
     return Checkpoint(
         recipe=recipe,
@@ -114,8 +114,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the groups of a run's SGD, as `check_optimiser` asks for them."""
+def optimiser_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the parameter groups of a run's SGD, without the rate; thresholds take no weight decay."""
     named = list(net.named_parameters())
     settings = {"momentum": recipe.momentum, "dampening": 0}
     return [
@@ -190,8 +190,8 @@ def check_best(best: dict[str, Any], history: dict[str, Any], measure: str, wher
         raise InputError(f"{where}: best_history must be plain numbers, words and lists, not others") from None
 
 
-def load_state(net: nn.Module, values: object, where: str, of: str) -> None:
-    """Copy a state dict, or arrays under its names, into a network; `of` is the recipe's name.
+def load_state(net: nn.Module, values: Mapping[str, Any], where: str, of: str) -> None:
+    """Copy a checkpoint's state dict into a network; `of` is the recipe's name.
 
     Raises InputError for what does not fit, as `checked_tensors` does.
     """
@@ -200,21 +200,27 @@ def load_state(net: nn.Module, values: object, where: str, of: str) -> None:
         state[name].copy_(tensor)
 
 
-def checked_tensors(values: object, wanted: Mapping[str, Tensor], where: str, of: str) -> dict[str, Tensor]:
-    """Return tensors, or arrays, by name, as tensors of the wanted ones' dtypes; SKIPPED ones may be there or not.
+def load_arrays(state: Mapping[str, Tensor], arrays: Mapping[str, Any], where: str, of: str) -> None:
+    """Copy an npz's arrays into a network's tensors of their names; SKIPPED ones are left alone, here and there.
+
+    Raises InputError for what does not fit, as `checked_tensors` does.
+    """
+    wanted, given = ({n: v for n, v in each.items() if not n.endswith(SKIPPED)} for each in (state, arrays))
+    for name, tensor in checked_tensors(given, wanted, where, of).items():
+        wanted[name].copy_(tensor)
+
+
+def checked_tensors(values: Mapping[str, Any], wanted: Mapping[str, Tensor], where: str, of: str) -> dict[str, Tensor]:
+    """Return tensors, or arrays, of these names as tensors of the wanted ones' dtypes.
 
     Raises InputError, which names the first odd one, for other names, another shape, what are no numbers, NaN or
     infinity; and for a clip (alpha, bound) that is not above 0 or a variance below it.
     """
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where} must be a mapping of names to tensors, not {_found(values)}")
-    odd = sorted((name for name in values.keys() ^ wanted.keys() if not str(name).endswith(SKIPPED)), key=str)
+    odd = sorted(values.keys() ^ wanted.keys(), key=str)
     if odd:
         raise InputError(f"{where} must hold exactly the arrays of {of}, not differ in {show(odd[0])}")
     found = {}
     for name, like in wanted.items():
-        if name not in values:
-            continue
         tensor = found[name] = checked_tensor(values[name], f"{where}: {name}", like.shape, like.dtype)
         if name.endswith((".alpha", ".bound")) and not bool((tensor > 0).all()):
             raise InputError(f"{where}: {name} must be more than 0, not {float(tensor.min()):g}")
@@ -248,16 +254,17 @@ def checked_tensor(value: object, where: str, shape: Sequence[int], dtype: torch
     return tensor
 
 
-def check_optimiser(values: object, where: str, groups: Sequence[Mapping[str, Any]], kept: Sequence[str]) -> None:
-    """Refuse, with an InputError, a state dict that is not of an optimiser of these groups after a step.
+def check_optimiser(
+    values: Mapping[str, Any], where: str, groups: Sequence[Mapping[str, Any]], kept: Sequence[str], step: int
+) -> None:
+    """Refuse, with an InputError, a state dict that is not of an optimiser of these groups after `step` steps.
 
     Args:
         groups: as torch takes them: `params`, tensors, and the settings that the state dict must have, too.
-        kept: names of what is kept of a parameter, in its shape; `step` is a number.
+        kept: names of what is kept of a parameter from the first step on, in its shape; `step` is a number.
     """
-    found = checked_fields(values if isinstance(values, Mapping) else {}, {"state": dict}, where)["state"]
-    stored = values.get("param_groups") if isinstance(values, Mapping) else None
-    if not isinstance(stored, list) or len(stored) != len(groups) or any(not isinstance(g, Mapping) for g in stored):
+    found, stored = checked_fields(values, {"state": dict}, where)["state"], values.get("param_groups")
+    if not isinstance(stored, list) or len(stored) != len(groups) or not all(isinstance(g, Mapping) for g in stored):
         raise InputError(f"{where}: param_groups must be a list of {len(groups)} mappings, not {_found(stored)}")
     shapes = [parameter.shape for group in groups for parameter in group["params"]]
     first = 0
@@ -268,7 +275,7 @@ def check_optimiser(values: object, where: str, groups: Sequence[Mapping[str, An
             if not _equal(given.get(key), value):
                 must = f"{key} must be {show(value)}"
                 raise InputError(f"{where}: param_groups[{number}]: {must}, not {_found(given.get(key))}")
-    if kept and not found:
+    if step and kept and not found:
         raise InputError(f"{where}: state must be that of {len(shapes)} parameters, not empty")
     for index, entry in found.items():
         if not _is(index, int) or index >= len(shapes):

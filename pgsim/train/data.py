@@ -160,4 +160,7 @@ def read_float_weights(path: Path) -> dict[str, NDArray[np.float32]]:
         raise InputError(
             f"{path} must hold ResNet weights (conv1.weight, linear.weight, ...), not {sorted(arrays)[:4]}"
         )
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{path}: {name} must be numbers, not {array.dtype}")
     return {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -35,10 +35,10 @@ def read_log(log: Path) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     *whole, tail = log.read_bytes().split(b"\n")
-    found = [_json_object(line) for line in whole if line.strip()]
-    if None in found:
-        raise InputError(f"{log}: line {found.index(None) + 1} must be a JSON object, as pgsim train wrote it, not broken")
-    return [line for line in [*found, _json_object(tail)] if line is not None]
+    for number, line in enumerate(whole, start=1):
+        if line.strip() and _json_object(line) is None:
+            raise InputError(f"{log}: line {number} must be a JSON object, as pgsim train writes it, not a broken one")
+    return [value for value in map(_json_object, [*whole, tail]) if value is not None]
 
 
 def append_line(log: Path, line: dict[str, Any]) -> None:
@@ -59,6 +59,12 @@ def _json_object(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def check_step(step: int, steps: int, path: Path) -> None:
+    """Refuse, with an InputError, a checkpoint of a step beyond the run's last one, as those of more data are."""
+    if step > steps:
+        raise InputError(f"{path}: step must be at most {steps}, the last one on these data, not {step}")
 
 
 class EpochRun(Protocol):

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
-from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pgsim.train.checkpoint import Checkpoint, load_checkpoint, optimiser_groups, save_checkpoint
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
-from pgsim.train.epochs import RECENT, append_line, finite_loss, read_log
+from pgsim.train.epochs import RECENT, append_line, check_step, finite_loss, read_log
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine, warm_steps
@@ -160,15 +160,8 @@ class Run:
             self.teacher = TaughtViews(read_teacher(data / recipe.teacher, device), kept, recipe.views, len(self.train))
         self.averaged = copy.deepcopy(self.net)
         self.targets: dict[str, Tensor] = {}
-        self.optimiser = self._optimiser()
+        self.optimiser = torch.optim.SGD(optimiser_groups(self.net, recipe), lr=recipe.learning_rate)
         self.epoch_so_far = 0.0, 0.0
-
-    def _optimiser(self) -> torch.optim.SGD:
-        thresholds = [p for n, p in self.net.named_parameters() if n.endswith(".delta")]
-        others = [p for n, p in self.net.named_parameters() if not n.endswith(".delta")]
-        groups: list[dict[str, Any]] = [{"params": others}, {"params": thresholds, "weight_decay": 0.0}]
-        r = self.recipe
-        return torch.optim.SGD(groups, lr=r.learning_rate, momentum=r.momentum, weight_decay=r.weight_decay)
 
     def start(self, data: Path) -> None:
         """Begin from what the recipe names, or from random weights: clips, batch norm and thresholds calibrated on the
@@ -211,8 +204,7 @@ class Run:
         state = load_checkpoint(path)
         if state.recipe != self.recipe:
             raise InputError(f"{path} must come from the same recipe, not from another ({state.recipe.name})")
-        if state.step > self.steps:
-            raise InputError(f"{path}: step must be at most {self.steps}, the last one on these images, not {state.step}")
+        check_step(state.step, self.steps, path)
         _best_so_far(self.out / f"{self.recipe.name}.jsonl")  # a broken log is refused now, not after an epoch of work
         self.net.load_state_dict(state.model)
         self.averaged.load_state_dict(state.averaged)

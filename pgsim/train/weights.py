@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pgsim.errors import InputError
-from pgsim.train.checkpoint import SKIPPED, load_checkpoint, load_state, save_arrays, stored_meta
+from pgsim.io.strict import show
+from pgsim.train.checkpoint import SKIPPED, load_arrays, load_checkpoint, save_arrays, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
@@ -35,12 +36,16 @@ def read_network(path: Path) -> tuple[PGResNet, Recipe, dict[str, Any]]:
     if "meta" not in arrays:
         raise InputError(f"{path} must hold weights of pgsim train (an array 'meta'), not another npz")
     meta = stored_meta(arrays)
+    if meta.get("format", FORMAT) != FORMAT:
+        must = f"must hold weights of a ResNet or ShiftNet ({FORMAT})"
+        raise InputError(f"{path} {must}, not of another network ({show(meta['format'])})")
     text, history = meta.get("recipe"), meta.get("history")
     if not isinstance(text, str) or not isinstance(history, dict):
         raise InputError(f"{path}: meta must be the JSON that pgsim train writes, not something else")
     recipe = parse_recipe(text, str(path))
     net = build_network(recipe)
-    load_state(net, {name: array for name, array in arrays.items() if name != "meta"}, str(path), recipe.name)
+    del arrays["meta"]
+    load_arrays(net.state_dict(), arrays, str(path), recipe.name)
     return net.eval(), recipe, history
 
 

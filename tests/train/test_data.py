@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +69,66 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(InputError, match=r"b\.npz must be a readable npz file, not broken"):
         data.read_images(tmp_path / "b.npz")
+
+
+def one_member(name: str, content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def npy(header: str) -> bytes:
+    """An npy file of 64 zero bytes behind this header."""
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.encode().ljust(117) + b"\n" + bytes(64)
+
+
+def flagged(at: int, in_directory: int, value: int) -> bytes:
+    """An npz of one array with a byte changed both in its own header and in the directory."""
+    content = bytearray(one_member("a.npy", npy("{'descr':'<f4','fortran_order':False,'shape':(4,)}")))
+    content[at] = content[content.find(b"PK\x01\x02") + in_directory] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy("{'descr':'<f4','fortran_order':False,'shape':(4,)}"), r"an npz file, not a single array \(npy\)"),
+        (b"hello", r"a readable npz file, not broken \(.*\)"),
+        (b"", r"a readable npz file, not broken \(.*\)"),
+        (flagged(6, 8, 1), r"a readable npz file, not broken \(File 'a\.npy' is encrypted, .*\)"),
+        (flagged(8, 10, 99), r"a readable npz file, not broken \(That compression method is not supported\)"),
+        (one_member("a.npy", npy("{'descr':'<f4','shape':(4,),")), r"a readable npz file, not broken \(.*\)"),
+        (one_member("a.npy", npy("  }}}((( '''")), r"a readable npz file, not broken \(.*\)"),
+        (one_member("a.npy", npy("(" * 100)), r"a readable npz file, not broken \(.*\)"),
+        (
+            one_member("a.npy", npy(f"{{'descr':'<f4','fortran_order':False,'shape':({10**14},)}}")),
+            r"a readable npz file, not broken \(.*\)",
+        ),
+        (
+            one_member("a.npy", npy("{'descr':'<f4','fortran_order':False,'shape':(40L,)}")),  # as Python 2 wrote it
+            r"a readable npz file, not broken \(.*\)",
+        ),
+    ],
+)
+def test_whatever_numpy_raises_for_a_broken_file_is_one_line_and_no_warning(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "b.npz"
+    path.write_bytes(content)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError) as caught:
+            data.open_npz(path)
+    assert re.fullmatch(rf"{re.escape(str(path))} must be {message}", str(caught.value))
+    assert seen == []
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a.txt", r"a\.txt"), ("meta.npy", "meta")])
+def test_a_member_that_is_no_array_is_named(tmp_path: Path, name: str, shown: str) -> None:
+    (tmp_path / "t.npz").write_bytes(one_member(name, b"hello"))
+    with pytest.raises(InputError, match=rf"t\.npz: {shown} must be an array \(npy\), not other data$"):
+        data.open_npz(tmp_path / "t.npz")
 
 
 def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:

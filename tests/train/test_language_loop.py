@@ -147,6 +147,21 @@ def test_a_worse_epoch_does_not_replace_the_best(folder: Path, tmp_path: Path, m
         assert read_language_model(tmp_path / name)[2]["finished"] is True
 
 
+@pytest.mark.parametrize("lost", [20, 1], ids=["half a line", "only its end"])
+def test_a_run_that_was_killed_as_it_wrote_its_log_goes_on_on_a_new_line(
+    folder: Path, tmp_path: Path, lost: int
+) -> None:
+    part = new_run(folder, tmp_path, recipe(**FLOAT))
+    part.start(tmp_path, folder)
+    assert not finish(part, tmp_path, lambda: part.step >= STEPS_PER_EPOCH)
+    log = tmp_path / "tiny.jsonl"
+    log.write_bytes(log.read_bytes()[:-lost])
+    rest = new_run(folder, tmp_path, recipe(**FLOAT))
+    rest.restore(tmp_path / "tiny.pt")
+    assert finish(rest, tmp_path)
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == ([2] if lost > 1 else [1, 2])
+
+
 def test_thresholds_start_at_the_sparsity_asked_for_and_learn(folder: Path, tmp_path: Path) -> None:
     for scope in ("layer", "channel"):
         run = new_run(folder, tmp_path, recipe(start_scope=scope, start_sparsity=0.6))

@@ -101,8 +101,52 @@ def test_the_log_of_a_resumed_epoch_is_that_of_one_in_a_piece(folder: Path, tmp_
     assert first == second
 
 
+@pytest.mark.parametrize("lost", [20, 1], ids=["half a line", "only its end"])
+def test_a_run_that_was_killed_as_it_wrote_its_log_goes_on(folder: Path, tmp_path: Path, lost: int) -> None:
+    part = new_run(folder, tmp_path, recipe(epochs=3))
+    part.start(folder)
+    assert not train_until(part, tmp_path, lambda: part.step >= 8)
+    log = tmp_path / "tiny.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-lost])
+    rest = new_run(folder, tmp_path, recipe(epochs=3))
+    rest.restore(tmp_path / "tiny.pt")
+    assert train_until(rest, tmp_path)
+    *kept, last = log.read_bytes().splitlines(keepends=True)
+    assert b"".join(kept) == (whole if lost == 1 else whole.splitlines(keepends=True)[0])
+    assert last.endswith(b"\n")
+    assert json.loads(last)["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (b'{"held_out_accuracy": 0.', "line 1 must be a JSON object, as pgsim train writes it, not a broken one"),
+        (b"[" * 100_000, "line 1 must be a JSON object, as pgsim train writes it, not a broken one"),
+        (b"\xff\xfe", "line 1 must be a JSON object, as pgsim train writes it, not a broken one"),
+        (b"3", "line 1 must be a JSON object, as pgsim train writes it, not a broken one"),
+        (b'{"epoch": 1}', "held_out_accuracy must be a number in every line, not None"),
+        (b'{"held_out_accuracy": "0.9"}', "held_out_accuracy must be a number in every line, not '0.9'"),
+    ],
+)
+def test_a_broken_line_inside_the_log_is_refused_before_a_step(
+    folder: Path, tmp_path: Path, broken: bytes, message: str
+) -> None:
+    part = new_run(folder, tmp_path, recipe())
+    part.start(folder)
+    assert not train_until(part, tmp_path, lambda: part.step >= 4)
+    log = tmp_path / "tiny.jsonl"
+    log.write_bytes(broken + b"\n" + log.read_bytes())
+    before = log.read_bytes()
+    rest = new_run(folder, tmp_path, recipe())
+    with pytest.raises(InputError) as caught:
+        rest.restore(tmp_path / "tiny.pt")
+    assert str(caught.value) == f"{log}: {message}"
+    assert log.read_bytes() == before
+
+
 def test_a_run_that_diverges_is_stopped_with_its_last_epoch(folder: Path, tmp_path: Path) -> None:
-    run = new_run(folder, tmp_path, recipe(learning_rate="1.0e+30", warmup_steps=0))
+    run = new_run(folder, tmp_path, recipe(learning_rate="1.0e+9", warmup_steps=0))
     run.start(folder)
     with pytest.raises(InputError, match=r"the loss of step \d must be finite, not (nan|inf): the run diverged"):
         train_until(run, tmp_path)
@@ -429,6 +473,21 @@ def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path
     with pytest.raises(InputError, match=r"tiny\.pt must exist for --resume, not be missing"):
         command.run(args)
     assert not new.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [("DefaultCPUAllocator: can't allocate memory", MemoryError), ("x", RuntimeError)]
+)
+def test_memory_that_torch_cannot_have_is_told_as_such(
+    words: str, kind: type[Exception], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("pgsim.train.loop.Run", fail)
+    with pytest.raises(kind):
+        command.run(arguments(folder, tmp_path))
+    assert not (tmp_path / "tiny.pt").exists()
 
 
 def test_the_options_of_the_command(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from pgsim.train.shufflenet.recipe import (  # noqa: E402
     parse_shufflenet_recipe,
     shufflenet_recipe_text,
 )
-from pgsim.train.shufflenet.weights import is_shufflenet, read_shufflenet  # noqa: E402
+from pgsim.train.shufflenet.weights import is_shufflenet, read_shufflenet, save_shufflenet_weights  # noqa: E402
 from tests.train.synthetic import write_folder  # noqa: E402
 from tests.train.test_shufflenet import drawn, write_trunk  # noqa: E402
 
+SHIPPED = sorted((Path(__file__).parents[2] / "traces" / "checkpoints").glob("shufflenetv2_*.npz"))
 FLOAT = """
 name: tiny_float
 task: shufflenet_cifar
@@ -159,6 +160,74 @@ def test_a_resumed_run_ends_in_the_same_bits(folder: Path, tmp_path: Path) -> No
     assert max(line["held_out_accuracy"] for line in lines) == one[2]["held_out_accuracy"]
     with pytest.raises(InputError, match="must come from the same recipe"):
         loop.ShuffleNetRun(gated(seed=4), train).restore(tmp_path / "tiny.pt")
+
+
+def test_only_a_run_at_its_end_is_finished_be_its_best_epoch_the_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped meaning: the best epoch of a finished run is its result; that of a stopped one is not."""
+    original = loop.ShuffleNetRun.end_of_epoch
+
+    def end_of_epoch(self: loop.ShuffleNetRun) -> dict[str, object]:
+        line = original(self)
+        if line["epoch"] == 1:
+            self.best_history["held_out_accuracy"] = 2.0  # no later one is better
+        return line
+
+    monkeypatch.setattr(loop.ShuffleNetRun, "end_of_epoch", end_of_epoch)
+    (tmp_path / "mine.yaml").write_text(shufflenet_recipe_text(recipe(name="mine")))
+    command = ["train", str(tmp_path / "mine.yaml"), "--data", str(folder), "--out", str(tmp_path), "--device", "cpu"]
+
+    def told() -> list[tuple[int, bool]]:
+        histories = [read_shufflenet(tmp_path / f"mine{ending}")[2] for ending in (".pt", ".weights.npz")]
+        return [(history["epoch"], history["finished"]) for history in histories]
+
+    def marked() -> bool:
+        checkpoint = str(tmp_path / "mine.weights.npz")
+        result = str(tmp_path / "r.json")
+        assert main(["trace", "--checkpoint", checkpoint, "--data", str(folder), "--result", result]) == 0
+        (found,) = load_results([tmp_path / "r.json"]).results
+        return not found.finished
+
+    run = loop.ShuffleNetRun(recipe(name="mine"), read_train(folder))
+    run.start(folder, folder)
+    assert not loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: run.step >= run.steps_per_epoch)
+    assert told() == [(1, False), (1, False)]
+    assert marked()
+    assert main([*command, "--resume"]) == 0
+    assert "(epoch 1)" in " ".join(capsys.readouterr().err.split())
+    assert told() == [(1, True), (1, True)]
+    assert not marked()
+
+
+@pytest.mark.parametrize(
+    ("history", "finished"),
+    [
+        ({"epoch": 2}, True),
+        ({"epoch": 1}, False),
+        ({}, False),
+        ({"epoch": 1, "finished": True}, True),
+        ({"epoch": 2, "finished": False}, False),
+    ],
+)
+def test_weights_that_do_not_say_it_are_finished_at_the_recipes_last_epoch(
+    folder: Path, tmp_path: Path, history: dict[str, object], finished: bool
+) -> None:
+    state = read_shufflenet(folder / "tiny_float.weights.npz")[0].state_dict()
+    save_shufflenet_weights(tmp_path / "w.npz", state, recipe(), history)
+    assert read_shufflenet(tmp_path / "w.npz")[2] == {**history, "finished": finished}
+
+
+def test_weights_whose_finished_is_no_truth_value_are_refused(folder: Path, tmp_path: Path) -> None:
+    state = read_shufflenet(folder / "tiny_float.weights.npz")[0].state_dict()
+    save_shufflenet_weights(tmp_path / "w.npz", state, recipe(), {"finished": 1})
+    with pytest.raises(InputError, match=r"w\.npz: finished must be true or false, not 1$"):
+        read_shufflenet(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("weights", SHIPPED, ids=[path.stem for path in SHIPPED])
+def test_the_shipped_weights_are_of_finished_runs(weights: Path) -> None:
+    assert read_shufflenet(weights)[2]["finished"] is True
 
 
 def test_the_trace_says_what_its_integer_function_does(

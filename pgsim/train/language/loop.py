@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.nn import QuantLSTMCell
-from pgsim.train.epochs import finite_loss, train_epochs
+from pgsim.train.epochs import check_step, finite_loss, train_epochs
 from pgsim.train.language.calibrate import place_thresholds, start_clips
 from pgsim.train.language.corpus import UNSCORED, Corpus, scoring_streams, training_streams
 from pgsim.train.language.model import LanguageModel, build_model
@@ -26,6 +26,7 @@ from pgsim.train.language.recipe import LanguageRecipe
 from pgsim.train.language.weights import (
     LanguageCheckpoint,
     load_language_checkpoint,
+    optimiser_groups,
     save_language_checkpoint,
     save_language_weights,
     start_from,
@@ -142,12 +143,7 @@ class LanguageRun:
         self.loss = 0.0
         self.best: dict[str, Any] = {}
         self.best_history: dict[str, Any] = {}
-        others = [p for n, p in self.model.named_parameters() if n != "cell.delta" and p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": others, "share": 1.0}]
-        delta = self._delta()
-        if delta is not None and delta.requires_grad:
-            groups.append({"params": [delta], "share": recipe.threshold_rate})
-        self.optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True)
+        self.optimiser = torch.optim.Adam(optimiser_groups(self.model, recipe), lr=recipe.learning_rate, fused=True)
 
     @property
     def name(self) -> str:
@@ -266,6 +262,7 @@ class LanguageRun:
             raise InputError(f"{path} must come from the same recipe, not from another ({kept.recipe.name})")
         if kept.vocabulary != self.corpus.vocabulary:
             raise InputError(f"{path} must be of {self.corpus.vocabulary} words, as the data, not {kept.vocabulary}")
+        check_step(kept.step, self.steps, path)
         self.model.load_state_dict(kept.model)
         self.optimiser.load_state_dict(kept.optimiser)
         self.targets = None if kept.targets is None else kept.targets.to(self.device)

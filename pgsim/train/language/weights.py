@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 
 from pgsim.errors import InputError
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors
+from pgsim.train.checkpoint import (
+    check_best,
+    check_optimiser,
+    checked_fields,
+    checked_tensor,
+    load_arrays,
+    load_state,
+    load_tensors,
+    save_arrays,
+    save_tensors,
+    stored_meta,
+)
 from pgsim.train.data import open_npz
 from pgsim.train.language.model import LanguageModel, build_model
 from pgsim.train.language.recipe import TASK, LanguageRecipe, language_recipe_text, parse_language_recipe
@@ -60,7 +71,49 @@ def load_language_checkpoint(path: Path) -> LanguageCheckpoint:
     raw = load_tensors(path)
     if raw.pop("format", None) != CHECKPOINT_FORMAT:
         raise InputError(f"{path} must be a checkpoint of a language model, not another file")
-    return LanguageCheckpoint(**{**raw, "recipe": parse_language_recipe(raw["recipe"], str(path))})
+    tensors = {"model": dict, "best": dict, "best_history": dict, "optimiser": dict, "state": tuple}
+    kinds = {"recipe": str, "vocabulary": int, "step": int, "loss": float, "finished": bool, **tensors}
+    fields = checked_fields(raw, kinds, str(path))
+    recipe = parse_language_recipe(fields["recipe"], str(path))
+    check_best(fields["best"], fields["best_history"], "valid_perplexity", str(path))
+    model = _network(fields["model"], recipe, fields["vocabulary"], f"{path}: model")
+    for key in ("model", "best"):
+        if fields[key]:
+            load_state(model, fields[key], f"{path}: {key}", recipe.name)
+    delta = dict(model.named_parameters()).get("cell.delta")
+    if (delta is None) != (raw.get("targets") is None):
+        raise InputError(f"{path}: targets must be there for a gated cell, and for no other, not the reverse")
+    if delta is not None:
+        fields["targets"] = checked_tensor(raw["targets"], f"{path}: targets", delta.shape, delta.dtype)
+    if len(fields["state"]) != 2:
+        raise InputError(f"{path}: state must be two tensors (h and c), not {len(fields['state'])}")
+    for name, value in zip("hc", fields["state"], strict=True):
+        checked_tensor(value, f"{path}: state: {name}", (recipe.batch_size, recipe.hidden_units), torch.float32)
+    kept = ("step", "exp_avg", "exp_avg_sq")
+    check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(model, recipe), kept, fields["step"])
+    return LanguageCheckpoint(**{"targets": None, **fields, "recipe": recipe})
+
+
+def _network(values: Mapping[str, Any], recipe: LanguageRecipe, vocabulary: int, where: str) -> LanguageModel:
+    """Build the recipe's network once the array whose shape sets all sizes is known to have it.
+
+    Raises InputError otherwise: a size that is only said could be beyond all memory.
+    """
+    if "embedding.weight" not in values:
+        raise InputError(f"{where} must hold exactly the arrays of {recipe.name}, not differ in 'embedding.weight'")
+    wanted, found = [vocabulary, recipe.hidden_units], list(getattr(values["embedding.weight"], "shape", ()))
+    if found != wanted:
+        raise InputError(f"{where}: embedding.weight must be {wanted}, not {found}")
+    return build_model(recipe, vocabulary)
+
+
+def optimiser_groups(model: LanguageModel, recipe: LanguageRecipe) -> list[dict[str, Any]]:
+    """Return the parameter groups of a run's Adam, `share` being their part of the rate."""
+    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    settings = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
+    groups = [{"params": [p for n, p in learned if n != "cell.delta"], "share": 1.0, **settings}]
+    thresholds = [p for n, p in learned if n == "cell.delta"]
+    return [*groups, {"params": thresholds, "share": recipe.threshold_rate, **settings}] if thresholds else groups
 
 
 def save_language_weights(
@@ -81,13 +134,7 @@ def is_language_model(path: Path) -> bool:
     """Return whether a checkpoint or weights file holds a language model; raises InputError for a file that is neither
     of pgsim train's."""
     if path.suffix == ".npz":
-        arrays = open_npz(path)
-        if "meta" not in arrays:
-            return False
-        try:
-            return bool(json.loads(arrays["meta"].tobytes())["format"] == WEIGHTS_FORMAT)
-        except (ValueError, KeyError, TypeError):
-            return False
+        return bool(stored_meta(open_npz(path)).get("format") == WEIGHTS_FORMAT)
     raw = load_tensors(path)
     recipe = raw.get("recipe")
     return isinstance(recipe, str) and read_fields(recipe, str(path)).get("task") == TASK
@@ -110,21 +157,14 @@ def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict
     arrays = open_npz(path)
     if "meta" not in arrays:
         raise InputError(f"{path} must hold weights of pgsim train (an array 'meta'), not another npz")
-    try:
-        meta = json.loads(arrays.pop("meta").tobytes())
-        text, vocabulary, history = str(meta["recipe"]), int(meta["vocabulary"]), dict(meta["history"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: meta must be the JSON of a language model's weights, not something else") from None
+    meta = stored_meta(arrays)
+    text, vocabulary, history = meta.get("recipe"), meta.get("vocabulary"), meta.get("history")
+    if not isinstance(text, str) or type(vocabulary) is not int or not isinstance(history, dict):
+        raise InputError(f"{path}: meta must be the JSON of a language model's weights, not something else")
     recipe = parse_language_recipe(text, str(path))
-    model = build_model(recipe, vocabulary)
-    state = model.state_dict()
-    if set(arrays) != set(state):
-        odd = sorted(set(arrays) ^ set(state))[0]
-        raise InputError(f"{path} must hold exactly the arrays of {recipe.name}, not differ in {odd!r}")
-    for name, tensor in state.items():
-        if arrays[name].shape != tuple(tensor.shape):
-            raise InputError(f"{path}: {name} must be {list(tensor.shape)}, not {list(arrays[name].shape)}")
-        tensor.copy_(torch.from_numpy(arrays[name]))
+    del arrays["meta"]
+    model = _network(arrays, recipe, vocabulary, str(path))
+    load_arrays(model.state_dict(), arrays, str(path), recipe.name)
     return model.eval(), recipe, {**history, "finished": "test_perplexity" in history}
 
 

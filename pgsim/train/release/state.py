@@ -6,6 +6,7 @@ bit widths. `expected_shapes` is the whole table of its names.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,9 @@ def is_release(path: Path) -> bool:
     if path.suffix == ".npz":
         return False
     try:
-        raw = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles in another protocol than torch's own
+            raw = torch.load(path, weights_only=True, map_location="cpu")
     except Exception:  # torch raises many kinds; the readers of other checkpoints tell the user
         return False
     return isinstance(raw, Mapping) and (MARK in raw or REPLICATED + MARK in raw)

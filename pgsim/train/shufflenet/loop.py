@@ -16,7 +16,7 @@ from pgsim import nn as pg
 from pgsim.errors import InputError
 from pgsim.nn.calibrate import looking
 from pgsim.train.data import Images, augment
-from pgsim.train.epochs import train_epochs
+from pgsim.train.epochs import check_step, train_epochs
 from pgsim.train.loop import EVAL_BATCH, epoch_draws, split_holdout
 from pgsim.train.schedule import warm_cosine
 from pgsim.train.shufflenet.calibrate import place_thresholds, start_clips
@@ -26,6 +26,7 @@ from pgsim.train.shufflenet.weights import (
     ShuffleNetCheckpoint,
     build_shufflenet,
     load_shufflenet_checkpoint,
+    optimiser_groups,
     save_shufflenet_checkpoint,
     save_shufflenet_weights,
     start_from,
@@ -67,15 +68,7 @@ class ShuffleNetRun:
         self.targets: dict[str, Tensor] = {}
         self.best: dict[str, Any] = {}
         self.best_history: dict[str, Any] = {}
-        thresholds = [p for n, p in self.net.named_parameters() if n.endswith(".delta")]
-        others = [p for n, p in self.net.named_parameters() if not n.endswith(".delta")]
-        groups: list[dict[str, Any]] = [
-            {"params": others, "share": 1.0},
-            {"params": thresholds, "share": recipe.threshold_rate, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.SGD(
-            groups, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
+        self.optimiser = torch.optim.SGD(optimiser_groups(self.net, recipe), lr=recipe.learning_rate)
 
     @property
     def name(self) -> str:
@@ -167,8 +160,9 @@ class ShuffleNetRun:
         return line
 
     def save_best(self, path: Path) -> None:
-        """Write the best epoch's weights and what was measured then."""
-        save_shufflenet_weights(path, self.best, self.recipe, self.best_history)
+        """Write the best epoch's weights and what was measured then; `finished` where the run is at its end."""
+        history = {**self.best_history, "finished": self.step == self.steps}
+        save_shufflenet_weights(path, self.best, self.recipe, history)
 
     def save_checkpoint(self, path: Path) -> None:
         """Write all that a run goes on from."""
@@ -192,6 +186,7 @@ class ShuffleNetRun:
         kept = load_shufflenet_checkpoint(path)
         if kept.recipe != self.recipe:
             raise InputError(f"{path} must come from the same recipe, not from another ({kept.recipe.name})")
+        check_step(kept.step, self.steps, path)
         self.net.load_state_dict(kept.model)
         self.optimiser.load_state_dict(kept.optimiser)
         self.targets = {path: target.to(self.device) for path, target in kept.targets.items()}

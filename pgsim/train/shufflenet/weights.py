@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pgsim.errors import InputError
-from pgsim.nn import Gating
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors
+from pgsim.io.strict import show
+from pgsim.nn import Gating, coded_layers
+from pgsim.train.checkpoint import (
+    SKIPPED,
+    check_best,
+    check_optimiser,
+    checked_fields,
+    checked_tensors,
+    load_arrays,
+    load_state,
+    load_tensors,
+    save_arrays,
+    save_tensors,
+    stored_meta,
+)
 from pgsim.train.data import open_npz
 from pgsim.train.recipe import read_fields
 from pgsim.train.shufflenet.network import ShuffleNetV2, quantised
@@ -22,7 +33,6 @@ from pgsim.train.shufflenet.recipe import TASK, ShuffleNetRecipe, parse_shufflen
 CLASSES = 10
 CHECKPOINT_FORMAT = "pgsim-shufflenet-checkpoint-1"
 WEIGHTS_FORMAT = "pgsim-shufflenet-weights-1"
-SKIPPED = "num_batches_tracked"
 QUANTISERS = (".alpha", ".bound", ".delta")
 """What a quantised network has beside its weights: clips, fixed scales, thresholds."""
 
@@ -74,10 +84,7 @@ def read_trunk(net: nn.Module, path: Path) -> None:
         for name, tensor in net.state_dict().items()
         if name.startswith(("first_conv.", "stage")) and not name.endswith((SKIPPED, *QUANTISERS))
     }
-    odd = sorted(set(state) ^ {name for name in arrays if not name.endswith(SKIPPED)})
-    if odd:
-        raise InputError(f"{path} must hold exactly the arrays of a ShuffleNet V2 0.5x trunk, not differ in {odd[0]!r}")
-    _copy(state, {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in state}, path)
+    load_arrays(state, arrays, str(path), "a ShuffleNet V2 0.5x trunk")
 
 
 def start_from(net: ShuffleNetV2, path: Path) -> None:
@@ -100,7 +107,32 @@ def load_shufflenet_checkpoint(path: Path) -> ShuffleNetCheckpoint:
     raw = load_tensors(path)
     if raw.pop("format", None) != CHECKPOINT_FORMAT:
         raise InputError(f"{path} must be a checkpoint of a ShuffleNet, not another file")
-    return ShuffleNetCheckpoint(**{**raw, "recipe": parse_shufflenet_recipe(raw["recipe"], str(path))})
+    tensors = {"model": dict, "best": dict, "best_history": dict, "targets": dict, "optimiser": dict}
+    kinds = {"recipe": str, "step": int, "loss": float, "finished": bool, **tensors}
+    fields = checked_fields(raw, kinds, str(path))
+    recipe = parse_shufflenet_recipe(fields["recipe"], str(path))
+    check_best(fields["best"], fields["best_history"], "held_out_accuracy", str(path))
+    with torch.random.fork_rng(devices=()):
+        net = build_shufflenet(recipe)
+    for key in ("model", "best"):
+        if fields[key] or key == "model":
+            load_state(net, fields[key], f"{path}: {key}", recipe.name)
+    thresholds = {name: layer.delta for name, layer in coded_layers(net).items() if layer.delta is not None}
+    fields["targets"] = checked_tensors(fields["targets"], thresholds, f"{path}: targets", recipe.name)
+    kept = ["momentum_buffer"] if recipe.momentum else []
+    check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(net, recipe), kept, fields["step"])
+    return ShuffleNetCheckpoint(**{**fields, "recipe": recipe})
+
+
+def optimiser_groups(net: nn.Module, recipe: ShuffleNetRecipe) -> list[dict[str, Any]]:
+    """Return the parameter groups of a run's SGD, `share` being their part of the rate; thresholds do not decay."""
+    named = list(net.named_parameters())
+    others, thresholds = ([p for n, p in named if n.endswith(".delta") == gated] for gated in (False, True))
+    settings = {"momentum": recipe.momentum, "dampening": 0}
+    return [
+        {"params": others, "share": 1.0, "weight_decay": recipe.weight_decay, **settings},
+        {"params": thresholds, "share": recipe.threshold_rate, "weight_decay": 0.0, **settings},
+    ]
 
 
 def save_shufflenet_weights(
@@ -114,11 +146,7 @@ def save_shufflenet_weights(
 def is_shufflenet(path: Path) -> bool:
     """Return whether a checkpoint or weights file holds a ShuffleNet; raises InputError for a broken file."""
     if path.suffix == ".npz":
-        arrays = open_npz(path)
-        try:
-            return bool(json.loads(arrays["meta"].tobytes())["format"] == WEIGHTS_FORMAT)
-        except (ValueError, KeyError, TypeError):
-            return False
+        return bool(stored_meta(open_npz(path)).get("format") == WEIGHTS_FORMAT)
     recipe = load_tensors(path).get("recipe")
     return isinstance(recipe, str) and read_fields(recipe, str(path)).get("task") == TASK
 
@@ -126,8 +154,9 @@ def is_shufflenet(path: Path) -> bool:
 def read_shufflenet(path: Path) -> tuple[ShuffleNetV2, ShuffleNetRecipe, dict[str, Any]]:
     """Read the best epoch of a run from its checkpoint (.pt) or weights (.npz).
 
-    Returns the network in evaluation mode, its recipe, and what is known of its training. Raises InputError for another
-    file, wrong arrays, or a checkpoint before its first epoch's end.
+    Returns the network in evaluation mode, its recipe, and what is known of its training; `finished` where the run was
+    at its end when the file was written, be its best epoch an earlier one.
+    Raises InputError for another file, wrong arrays, or a checkpoint before its first epoch's end.
     """
     if path.suffix != ".npz":
         kept = load_shufflenet_checkpoint(path)
@@ -135,21 +164,20 @@ def read_shufflenet(path: Path) -> tuple[ShuffleNetV2, ShuffleNetRecipe, dict[st
             raise InputError(f"{path} must hold a finished epoch, not stop at step {kept.step} of the first")
         net = build_shufflenet(kept.recipe)
         net.load_state_dict(kept.best)
-        return net.eval(), kept.recipe, kept.best_history
+        return net.eval(), kept.recipe, {**kept.best_history, "finished": kept.finished}
     arrays = open_npz(path)
-    try:
-        meta = json.loads(arrays.pop("meta").tobytes())
-        text, history = str(meta["recipe"]), dict(meta["history"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} must hold weights of a ShuffleNet of pgsim train, not another npz") from None
+    meta = stored_meta(arrays)
+    text, history = meta.get("recipe"), meta.get("history")
+    if not isinstance(text, str) or not isinstance(history, dict):
+        raise InputError(f"{path} must hold weights of a ShuffleNet of pgsim train, not another npz")
     recipe = parse_shufflenet_recipe(text, str(path))
+    finished = history.get("finished", history.get("epoch") == recipe.epochs)  # older files do not say it
+    if not isinstance(finished, bool):
+        raise InputError(f"{path}: finished must be true or false, not {show(finished)}")
+    del arrays["meta"]
     net = build_shufflenet(recipe)
-    state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(SKIPPED)}
-    if set(arrays) != set(state):
-        odd = sorted(set(arrays) ^ set(state))[0]
-        raise InputError(f"{path} must hold exactly the arrays of {recipe.name}, not differ in {odd!r}")
-    _copy(state, {name: torch.from_numpy(array) for name, array in arrays.items()}, path)
-    return net.eval(), recipe, history
+    load_arrays(net.state_dict(), arrays, str(path), recipe.name)
+    return net.eval(), recipe, {**history, "finished": finished}
 
 
 def _copy(state: dict[str, Tensor], source: dict[str, Tensor], path: Path) -> None:

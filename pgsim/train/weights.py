@@ -7,7 +7,8 @@ from typing import Any
 
 from pgsim.errors import InputError
 from pgsim.io.strict import show
-from pgsim.train.checkpoint import SKIPPED, load_arrays, load_checkpoint, save_arrays, stored_meta
+from pgsim.train.checked import SKIPPED, load_arrays
+from pgsim.train.checkpoint import load_checkpoint, save_arrays, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text

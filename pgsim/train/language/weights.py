@@ -11,18 +11,8 @@ import torch
 from torch import Tensor
 
 from pgsim.errors import InputError
-from pgsim.train.checkpoint import (
-    check_best,
-    check_optimiser,
-    checked_fields,
-    checked_tensor,
-    load_arrays,
-    load_state,
-    load_tensors,
-    save_arrays,
-    save_tensors,
-    stored_meta,
-)
+from pgsim.train.checked import check_best, check_optimiser, checked_fields, checked_tensor, load_arrays, load_state
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.language.model import LanguageModel, build_model
 from pgsim.train.language.recipe import TASK, LanguageRecipe, language_recipe_text, parse_language_recipe

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pgsim.errors import InputError
 from pgsim.io.strict import show
 from pgsim.nn import Gating, coded_layers
-from pgsim.train.checkpoint import (
+from pgsim.train.checked import (
     SKIPPED,
     check_best,
     check_optimiser,
@@ -20,11 +20,8 @@ from pgsim.train.checkpoint import (
     checked_tensors,
     load_arrays,
     load_state,
-    load_tensors,
-    save_arrays,
-    save_tensors,
-    stored_meta,
 )
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.recipe import read_fields
 from pgsim.train.shufflenet.network import ShuffleNetV2, quantised

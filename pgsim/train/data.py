@@ -50,8 +50,6 @@ def open_npz(path: Path, *, finite: bool = True) -> dict[str, NDArray[np.generic
             arrays = {name: archive[name] for name in archive.files} if isinstance(archive, NpzFile) else None
     except FileNotFoundError:
         raise InputError(f"{path} must be an npz file, not missing") from None
-    except MemoryError:
-        raise
     except Exception as error:  # zipfile and numpy raise many kinds for a broken file, and document none
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} must be a readable npz file, not broken ({why})") from None

@@ -194,14 +194,3 @@ def test_the_float_resnet_20_gets_the_known_logits() -> None:
     logits = read_teacher(folder / "resnet20_cifar10.npz")(x).numpy()
     expected = np.load(folder / "cifar10_test_ref_logits.npz")["resnet20"][:64]
     np.testing.assert_allclose(logits, expected, atol=2e-3)
-
-
-def test_a_file_beyond_the_memory_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.savez(tmp_path / "x.npz", a=np.zeros(3))
-
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(np, "load", fail)
-    with pytest.raises(MemoryError):
-        data.open_npz(tmp_path / "x.npz")

@@ -65,7 +65,7 @@ def calibrate(
         finally:
             for quantiser in moved:
                 quantiser.watch = None
-        _all_ran(model, moved, [quantiser for quantiser in moved if id(quantiser) in watch.seen])
+        _refuse_unreached(model, [quantiser for quantiser in moved if id(quantiser) not in watch.seen])
         if sparsity is None:
             return
         layers = [layer for layer in coded_layers(model).values() if layer.gating is not None]
@@ -77,18 +77,17 @@ def calibrate(
         finally:
             for layer in layers:
                 layer.watch = None
-        _all_ran(model, layers, [layer for layer, each in zip(layers, watches, strict=True) if each.seen])
+        _refuse_unreached(model, [layer for layer, each in zip(layers, watches, strict=True) if not each.seen])
 
 
-def _all_ran(model: nn.Module, wanted: Sequence[nn.Module], ran: Sequence[nn.Module]) -> None:
-    """Raise ValueError with the path of the first module that did not run."""
-    paths = {id(module): path for path, module in model.named_modules()}
-    for module in wanted:
-        if not any(module is each for each in ran):
-            raise ValueError(
-                f"{paths[id(module)] or 'model'}: must run on these batches in evaluation mode, not be passed by; "
-                "leave a layer float that the model does not call (float_layers)"
-            )
+def _refuse_unreached(model: nn.Module, unreached: Sequence[nn.Module]) -> None:
+    """Raise ValueError with the path of the first of these modules, which did not run."""
+    if unreached:
+        path = next(path for path, module in model.named_modules() if module is unreached[0])
+        raise ValueError(
+            f"{path or 'model'}: must run on these batches in evaluation mode, not be passed by; "
+            "leave a layer float that the model does not call (float_layers)"
+        )
 
 
 class _Scales:

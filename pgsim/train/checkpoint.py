@@ -89,7 +89,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for key in ("model", "averaged"):
         load_state(net, fields[key], f"{path}: {key}", recipe.name)
     momentum = ["momentum_buffer"] if recipe.momentum else []
-    check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(net, recipe), momentum, fields["step"])
+    groups = sgd_groups(net, recipe.momentum, recipe.weight_decay)
+    check_optimiser(fields["optimiser"], f"{path}: optimiser", groups, momentum, fields["step"])
     thresholds = {name: conv.delta for name, conv in net.gated_convs() if conv.delta is not None}
     return Checkpoint(
         recipe=recipe,
@@ -103,22 +104,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def optimiser_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the parameter groups of a run's SGD, without the rate; thresholds take no weight decay."""
+def sgd_groups(net: nn.Module, momentum: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameter groups of a run's SGD, without the rate, thresholds last: these take no weight decay."""
     named = list(net.named_parameters())
-    settings = {"momentum": recipe.momentum, "dampening": 0}
+    settings = {"momentum": momentum, "dampening": 0}
     return [
-        {"params": [p for n, p in named if not n.endswith(".delta")], "weight_decay": recipe.weight_decay, **settings},
+        {"params": [p for n, p in named if not n.endswith(".delta")], "weight_decay": weight_decay, **settings},
         {"params": [p for n, p in named if n.endswith(".delta")], "weight_decay": 0.0, **settings},
     ]
+
+
+def unpickled(path: Path) -> Any:
+    """Return what torch.load makes of a file on the CPU: tensors and plain values only, never code, and no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickles in another protocol than torch's own
+        return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read what a checkpoint of any network holds; a missing or broken file, or one of others, is an InputError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles in another protocol than torch's own
-            raw = torch.load(path, weights_only=True, map_location="cpu")
+        raw = unpickled(path)
     except FileNotFoundError:
         raise InputError(f"{path} must be a checkpoint, not missing") from None
     except Exception as error:  # torch raises many kinds for a broken file, and documents none

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
-from pgsim.train.checkpoint import Checkpoint, load_checkpoint, optimiser_groups, save_checkpoint
+from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, sgd_groups
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
 from pgsim.train.epochs import RECENT, append_line, check_step, finite_loss, read_log
 from pgsim.train.network import PGResNet, build_network
@@ -160,7 +160,8 @@ class Run:
             self.teacher = TaughtViews(read_teacher(data / recipe.teacher, device), kept, recipe.views, len(self.train))
         self.averaged = copy.deepcopy(self.net)
         self.targets: dict[str, Tensor] = {}
-        self.optimiser = torch.optim.SGD(optimiser_groups(self.net, recipe), lr=recipe.learning_rate)
+        groups = sgd_groups(self.net, recipe.momentum, recipe.weight_decay)
+        self.optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate)
         self.epoch_so_far = 0.0, 0.0
 
     def start(self, data: Path) -> None:

@@ -36,23 +36,11 @@ from pgsim.train.weights import read_network, save_weights  # noqa: E402
 from tests.train import tiny_corpus  # noqa: E402
 from tests.train.synthetic import recipe, write_folder  # noqa: E402
 from tests.train.test_shufflenet import drawn, write_trunk  # noqa: E402
+from tests.train.test_shufflenet_training import FLOAT  # noqa: E402
 
-SHUFFLENET = """
-name: shuffle
-task: shufflenet_cifar
-gated: all
-epochs: 2
-batch_size: 16
-learning_rate: 0.02
-momentum: 0.9
-weight_decay: 0.0001
-warmup_steps: 2
-holdout: 8
-seed: 3
-start_from: trunk.npz
-act_bits: 6
-pred_bits: 4
-"""
+SHUFFLENET = (
+    FLOAT.replace("tiny_float", "shuffle").replace("gated: float", "gated: all") + "act_bits: 6\npred_bits: 4\n"
+)
 LOAD: dict[str, Callable[[Path], Any]] = {
     "image": load_checkpoint,
     "language": load_language_checkpoint,

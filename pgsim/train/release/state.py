@@ -6,7 +6,6 @@ bit widths. `expected_shapes` is the whole table of its names.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pgsim.errors import InputError
+from pgsim.train.checkpoint import unpickled
 
 STAGES = (("layer1", 16, 1), ("layer2", 32, 2), ("layer3", 64, 2))  # name, channels, stride of the first block
 BLOCKS = 3  # a stage
@@ -99,9 +99,7 @@ def is_release(path: Path) -> bool:
     if path.suffix == ".npz":
         return False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles in another protocol than torch's own
-            raw = torch.load(path, weights_only=True, map_location="cpu")
+        raw = unpickled(path)
     except Exception:  # torch raises many kinds; the readers of other checkpoints tell the user
         return False
     return isinstance(raw, Mapping) and (MARK in raw or REPLICATED + MARK in raw)
@@ -113,8 +111,7 @@ def read_release(path: Path) -> ReleaseNet:
     Raises InputError for missing or unknown names, wrong shapes, tensors that are not float32 or not finite, a negative
     variance and a clip that is not above 0. Loads tensors and plain values only, never code.
     """
-    raw = torch.load(path, weights_only=True, map_location="cpu")
-    return parse_state(raw, str(path))
+    return parse_state(unpickled(path), str(path))
 
 
 def parse_state(raw: Mapping[str, Any], where: str) -> ReleaseNet:

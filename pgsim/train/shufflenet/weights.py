@@ -21,7 +21,7 @@ from pgsim.train.checked import (
     load_arrays,
     load_state,
 )
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_meta
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, sgd_groups, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.recipe import read_fields
 from pgsim.train.shufflenet.network import ShuffleNetV2, quantised
@@ -123,13 +123,8 @@ def load_shufflenet_checkpoint(path: Path) -> ShuffleNetCheckpoint:
 
 def optimiser_groups(net: nn.Module, recipe: ShuffleNetRecipe) -> list[dict[str, Any]]:
     """Return the parameter groups of a run's SGD, `share` being their part of the rate; thresholds do not decay."""
-    named = list(net.named_parameters())
-    others, thresholds = ([p for n, p in named if n.endswith(".delta") == gated] for gated in (False, True))
-    settings = {"momentum": recipe.momentum, "dampening": 0}
-    return [
-        {"params": others, "share": 1.0, "weight_decay": recipe.weight_decay, **settings},
-        {"params": thresholds, "share": recipe.threshold_rate, "weight_decay": 0.0, **settings},
-    ]
+    others, thresholds = sgd_groups(net, recipe.momentum, recipe.weight_decay)
+    return [{**others, "share": 1.0}, {**thresholds, "share": recipe.threshold_rate}]
 
 
 def save_shufflenet_weights(

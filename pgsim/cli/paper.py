@@ -82,11 +82,11 @@ def _deviations(lines: Sequence[Row], reasons: Mapping[str, str]) -> Iterator[st
     for row in lines:
         if row.ours is not None and row.deviations:
             network, method, bits = _cells(row)[:3]
-            gating, epochs, _, seeds = _recipe(row.ours, row)
+            gating, _, _, seeds = _recipe(row.ours, row)
             name = row.ours.first.recipe
             what = ", ".join(filter(None, (" ".join(filter(None, (network, method, bits))), gating, name)))
             why = row.ours.reason(reasons) or "no reason given"
-            line = f"Deviates: {what}, {epochs} epochs, seed {seeds}: {', '.join(row.deviations)}. {why}"
+            line = f"Deviates: {what}, {_epochs(row.ours)} epochs, seed {seeds}: {', '.join(row.deviations)}. {why}"
             yield _wrapped(line)
 
 
@@ -131,7 +131,8 @@ def _recipe(ours: Runs, row: Row) -> tuple[str, ...]:
     first = ours.first
     threshold = [f"at {first.threshold:g}"] if first.threshold is not None and row.claim.threshold is None else []
     zeroed = ["zeroed"] if first.policy == "zero" else []
-    return ", ".join([first.gating, *threshold, *zeroed]), _epochs(ours), str(ours.count), _seeds(ours)
+    epochs = _epochs(ours) + ("+" if first.start else "")
+    return ", ".join([first.gating, *threshold, *zeroed]), epochs, str(ours.count), _seeds(ours)
 
 
 def _epochs(ours: Runs) -> str:
@@ -175,10 +176,12 @@ def _legend(results: Sequence[object]) -> str:
     return (
         f"{len(results)} runs. Sp in percent, by outputs; B_avg of the gated convolutions by outputs, as the paper\n"
         "counts, and over all convolutions but the stem by MACs; the files of -o have both weightings of\n"
-        "both. n runs of one recipe under several seeds: means, and ± the sample standard deviation. Epochs with < :\n"
-        "weights of an earlier epoch, or of a run that was stopped. Finished runs of language models and ShuffleNet\n"
-        "have the weights of the epoch that was best on held-out data.\n"
-        "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower.\n"
+        "both. n runs of one recipe under several seeds: means, and ± the sample standard deviation.\n"
+        "Epochs are the recipe's; + : on top of those of the weights that it began at (given float ones, or another run's); < : weights\n"
+        "of an earlier epoch, or of a run that was stopped. Finished runs of language models and ShuffleNet have the\n"
+        "weights of the epoch that was best on held-out data.\n"
+        "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower; better\n"
+        "is always within, and the change from float may yet have the other sign.\n"
         "Rows without the paper's figures: bits that the paper does not have.\n"
         "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"
         "Deviates: score or sparsity further from the paper than that, in either direction; why, reasons.yaml says."

@@ -19,8 +19,8 @@ COLUMNS = (
     "paper_b_avg_bits", "paper_score", "paper_change_from_float", "sparsity_percent", "mac_sparsity_percent",
     "b_avg_bits", "b_avg_by_macs_bits", "b_avg_all_convolutions_bits", "b_avg_all_convolutions_by_macs_bits",
     "score", "change_from_float", "score_difference", "sparsity_difference", "within_bounds", "gating", "policy",
-    "recipe", "epochs", "finished", "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates", "reason",
-    "sources", "digests",
+    "recipe", "epochs", "began_at", "finished", "runs", "seeds", "sparsity_deviation", "score_deviation", "deviates",
+    "reason", "sources", "digests",
 )  # fmt: skip
 DPI = 130
 
@@ -75,7 +75,8 @@ def _line(row: Row, reasons: Mapping[str, str]) -> list[object]:
         mine = [
             ours.sparsity, ours.mac_sparsity, row.b_avg, *b_avg, ours.score, row.our_change,
             row.score_difference, row.sparsity_difference, row.reached, first.gating, first.policy, first.recipe,
-            first.epochs, first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread, ours.score_spread,
+            first.epochs, first.start, first.finished, ours.count, _joined(ours.seeds), ours.sparsity_spread,
+            ours.score_spread,
             "; ".join(row.deviations), ours.reason(reasons) if row.deviations else "",
             _joined(one.source for one in ours.results), _joined(one.digest for one in ours.results),
         ]  # fmt: skip

@@ -33,9 +33,10 @@ class Result:
     Sparsities in percent; `b_avg` by weighting, as in a trace's metadata (`gated_by_outputs`, `all_by_macs`, ...);
     `score` top-1 in percent or perplexity. `finished` is False for weights of an earlier epoch or of a stopped run,
     `epochs` the recipe's all the same. `setting` is the recipe but for its name and seed, as JSON: runs that differ in
-    the seed alone have the same; `recipe` is its name, without the `_seedN` of another seed. Of weights that the
-    project did not train, epochs and seed are None, the setting is their digest, and the name empty. `source` names the
-    file, `digest` its SHA-256 (of a trace, the seal's).
+    the seed alone have the same; `recipe` is its name, without the `_seedN` of another seed; `start` names the weights
+    that it began at, empty where these were random. Of weights that the project did not train, epochs and seed are
+    None, the setting is their digest, name and start empty. `source` names the file, `digest` its SHA-256 (of a trace,
+    the seal's).
     """
 
     network: str
@@ -56,6 +57,7 @@ class Result:
     finished: bool = True
     setting: str = ""
     recipe: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         finished=bool(info.get("training", {}).get("finished", True)),
         setting=_setting(recipe),
         recipe=re.sub(r"_seed\d+$", "", str(recipe.get("name", ""))),
+        start=str(recipe.get("start_from", recipe.get("float_weights", ""))),
     )
 
 

@@ -65,6 +65,32 @@ def test_runs_that_would_look_alike_have_their_recipes_names(
     assert ends == {"slow", "fast", "1"}
 
 
+@pytest.mark.parametrize(
+    ("more", "epochs", "began_at"),
+    [
+        ("float_weights: ''\n", "4", ""),
+        ("float_weights: resnet20_cifar10.npz\n", "4+", "resnet20_cifar10.npz"),
+        ("float_weights: shiftnet20_8\n", "4+", "shiftnet20_8"),
+        ("task: shufflenet_cifar\nstart_from: x\n", "4+", "x"),
+    ],
+)
+def test_epochs_on_top_of_others_are_told_from_a_whole_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, epochs: str, began_at: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    text = f"name: x\nact_bits: 2\npred_bits: 2\ngating: none\n{more}"
+    info = {"model": "resnet20", "dataset": "CIFAR-10 test", "epochs": 4, "seed": 1, "recipe": text, "top1": 80.0}
+    write_result(tmp_path / "x.json", info)
+    assert main(["paper", str(tmp_path), "--table", "1", "-o", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    (line,) = (line.split() for line in out.splitlines() if line.startswith("resnet20 ") and " none " in line)
+    assert line[-3:] == [epochs, "1", "1"]
+    assert "none, x, 4 epochs, seed 1" in out.replace("\n    ", " ")
+    with (tmp_path / "out" / "table_1.csv").open(newline="") as stream:
+        (row,) = (row for row in csv.DictReader(stream) if row["recipe"] == "x")
+    assert (row["epochs"], row["began_at"]) == ("4", began_at)
+
+
 def test_a_damaged_trace_loses_no_figure_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     content = bytearray((Path(TRACES) / "resnet20_3-2_release.npz").read_bytes())

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgsim.cli.trace_options import digests_of, up_to
+from pgsim.cli.trace_options import MAX_THREADS, digests_of, keep_apart, up_to
 from pgsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.workload.arithmetic_forms import USUAL
     from pgsim.workload.arithmetic_names import describe, parse_arithmetic
 
-    for name, value in (("--threads", args.threads), ("--word", args.word)):
-        if value < 1:
-            raise InputError(f"{name} must be 1 or more, not {value}")
+    up_to("--threads", args.threads, MAX_THREADS)
+    if args.word < 1:
+        raise InputError(f"--word must be 1 or more, not {args.word}")
     names = list(dict.fromkeys(args.option or USUAL))
     options = {name: parse_arithmetic(name, args.word) for name in names}
     traced = parse_arithmetic(args.trace[0], args.word) if args.trace else None
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     net, recipe, _ = read_network(checkpoint)
     test = read_test(Path(args.data))
     count = up_to("--evaluate", args.evaluate, len(test))
+    keep_apart([args.output, *(args.trace or [])[1:]], (checkpoint, Path(args.data) / TEST_FILE))
     if traced is not None:
         up_to("--images", args.images, len(test))
     for path in [args.output, *(args.trace or [])[1:]]:

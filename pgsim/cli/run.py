@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pgsim.cli.trace_options import add_trace_options
+from pgsim.cli.trace_options import add_trace_options, keep_apart
 
 if TYPE_CHECKING:
     from pgsim.io.timeline import Timeline
@@ -97,15 +97,7 @@ def _check_places(args: argparse.Namespace) -> None:
     from pgsim.io.atomic import check_writable
     from pgsim.io.strict import show_path
 
-    inputs = {os.path.realpath(path) for path in (*args.hw, args.file)}
-    taken: set[str] = set()
-    for path in (*args.output, *filter(None, [args.timeline])):
-        place = os.path.realpath(path)
-        if place in inputs:
-            raise InputError(f"{show_path(path)}: an output must not be an input of the run")
-        if place in taken:
-            raise InputError(f"{show_path(path)}: an output must be named once")
-        taken.add(place)
+    keep_apart((*args.output, args.timeline), (*args.hw, args.file))
     if args.timeline is not None:
         check_writable(args.timeline)
         suffix = os.path.splitext(args.timeline)[1]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import digests_of, up_to
+from pgsim.cli.trace_options import MAX_THREADS, digests_of, keep_apart, up_to
 from pgsim.cli.trace_release import add_release_options, refuse_release_options, trace_release
 from pgsim.cli.trace_trunk import add_trunk_options, refuse_trunk_options, trace_trunk
 from pgsim.errors import InputError
@@ -69,21 +69,27 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.train.evaluate import measure
     from pgsim.train.export import build_trace
     from pgsim.train.frozen import freeze
+    from pgsim.train.language.corpus import CORPUS_FILE
     from pgsim.train.language.weights import is_language_model
     from pgsim.train.recipe import recipe_text
     from pgsim.train.release.state import is_release
+    from pgsim.train.shufflenet.trunk import SAMPLE_FILE
     from pgsim.train.shufflenet.weights import is_shufflenet
     from pgsim.train.teacher import is_float_resnet
     from pgsim.train.weights import read_network
 
-    if args.threads < 1:
-        raise InputError(f"--threads must be 1 or more, not {args.threads}")
+    up_to("--threads", args.threads, MAX_THREADS)
     if not args.output and not args.result:
         raise InputError("-o OUT.npz must be given, or --result OUT.json to measure without a trace, not neither")
     try:
         made_by = f"pgsim {version('pgsim')}"
     except PackageNotFoundError:
         made_by = "pgsim (not installed)"
+    read = (TEST_FILE, CORPUS_FILE, SAMPLE_FILE)
+    inputs = [Path(args.trunk or args.checkpoint), *(Path(args.data) / name for name in read)]
+    keep_apart((args.output, args.result), inputs)
+    if args.batch is not None and args.images is not None:
+        raise InputError(f"--images must be left out beside --batch, not be {args.images}")
     if args.images is None:
         args = argparse.Namespace(**{**vars(args), "images": 1 if args.trunk else 8})
     if args.trunk:

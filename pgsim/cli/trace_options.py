@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from pgsim.errors import InputError
 
+MAX_THREADS = 1024  # torch takes any number, and dies of some
 DEFAULT_MAX_BYTES = 4 << 30  # pgsim.io.npz.DEFAULT_MAX_BYTES, not imported for the sake of `pgsim --help`
 
 
@@ -32,6 +35,21 @@ def up_to(option: str, given: int | None, most: int) -> int:
     if not 1 <= given <= most:
         raise InputError(f"{option} must be in 1..{most}, not {given}")
     return given
+
+
+def keep_apart(outputs: Iterable[str | None], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise InputError for an output that is one of the files that are read, or another output, by whatever name."""
+    from pgsim.io.strict import show_path
+
+    read = {os.path.realpath(path) for path in inputs}
+    taken: set[str] = set()
+    for path in filter(None, outputs):
+        place = os.path.realpath(path)
+        if place in read:
+            raise InputError(f"{show_path(path)}: an output must not be an input")
+        if place in taken:
+            raise InputError(f"{show_path(path)}: an output must be named once")
+        taken.add(place)
 
 
 def digests_of(checkpoint: Path, data: Path) -> dict[str, str]:

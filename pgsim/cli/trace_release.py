@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 OPTIONS = ("bits", "weight_bits", "batch", "shortcut_bits")
+Default = TypeVar("Default", int, None)
 DEFAULT_WEIGHT_BITS = 8  # the release's own example
+SHORTCUTS = "bits of the trace's shortcuts (default: 16, or 20, 24, 32 where fewer leave codes unlinked)"
 
 
 def add_release_options(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +28,16 @@ def add_release_options(parser: argparse.ArgumentParser) -> None:
         metavar="FIRST:END",
         help="test images FIRST .. END-1 freeze the scales and are traced (default: 0:N)",
     )
-    group.add_argument("--shortcut-bits", metavar="S", type=int, help="bits of the trace's shortcuts (default: 16)")
+    group.add_argument("--shortcut-bits", metavar="S", type=int, help=SHORTCUTS)
 
 
 def refuse_release_options(args: argparse.Namespace) -> None:
-    """Refuse the release's options for a checkpoint of pgsim train."""
+    """Refuse the release's options for a file that is no state dict of it."""
+    from pgsim.train.release.state import refuse_other_file
+
     for name in OPTIONS:
         if getattr(args, name) is not None:
+            refuse_other_file(Path(args.checkpoint))
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{option} must be left out for a checkpoint of pgsim train, not be {getattr(args, name)}")
 
@@ -44,15 +51,14 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.io.trace import write_trace
     from pgsim.train import loop
     from pgsim.train.data import TEST_FILE, read_test
-    from pgsim.train.frozen import SHORTCUT_BITS
-    from pgsim.train.release.export import build_release_trace
+    from pgsim.train.release.export import SHORTCUT_CHOICES, build_release_trace
     from pgsim.train.release.forward import Widths, release_images, run_float
     from pgsim.train.release.measure import BATCH, measure_release
     from pgsim.train.release.state import read_release
 
     bits = bits_of(args.bits, "a state dict of the release", "--bits 3/2 for -a 3 -pb 2")
     widths = Widths(*bits, _width("--weight-bits", args.weight_bits, DEFAULT_WEIGHT_BITS, 2, 15))
-    shortcut_bits = _width("--shortcut-bits", args.shortcut_bits, SHORTCUT_BITS, 8, 32)
+    shortcut_bits = _width("--shortcut-bits", args.shortcut_bits, None, 8, 32)
     if args.result:
         raise InputError("--result must be left out for a state dict of the release, which does not tell its training")
     net = read_release(Path(args.checkpoint))
@@ -63,10 +69,16 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
     count = up_to("--evaluate", args.evaluate, len(test))
     check_writable(args.output)  # measuring takes minutes
     loop.prepare_process(args.threads)
+    batch = test.take(slice(first, end))
+    try:
+        trace, compared = build_release_trace(
+            net, widths, run_float(net, release_images(batch.pixels), widths), {}, shortcut_bits
+        )
+    except InputError as error:
+        raise InputError(f"{args.checkpoint}: {error}") from None
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("test set", total=count)
         report = measure_release(net, widths, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
-    batch = test.take(slice(first, end))
     info = {
         "model": "resnet20",
         "dataset": f"CIFAR-10 test ({TEST_FILE})",
@@ -80,10 +92,11 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
         "pact": net.stem_clip is not None,
         **report.as_info(whole_set=count == len(test)),
     }
-    run = run_float(net, release_images(batch.pixels), widths)
-    trace, compared = build_release_trace(net, widths, run, info, shortcut_bits)
-    write_trace(args.output, trace)
-    own = f", codes of {len(compared.unlinked)} layers recorded on their own" if compared.unlinked else ""
+    write_trace(args.output, replace(trace, info={**info, **trace.info}))
+    chosen, least = trace.boundaries[0].bits, SHORTCUT_CHOICES[0]
+    wider = shortcut_bits is None and chosen > least
+    own = f", shortcuts of {chosen} bits ({least} would unlink more layers)" if wider else ""
+    own += f", codes of {len(compared.unlinked)} layers recorded on their own" if compared.unlinked else ""
     print(
         f"{args.output}: float top-1 {report.top1:.2f} % of {report.images}, sparsity {100 * report.sparsity:.2f} %;"
         f" images {first} .. {end - 1}: {compared.masks_differing} of {compared.masks} mask bits differ from the float"
@@ -103,7 +116,7 @@ def bits_of(text: str | None, what: str, example: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _width(option: str, given: int | None, default: int, low: int, high: int) -> int:
+def _width(option: str, given: int | None, default: Default, low: int, high: int) -> int | Default:
     if given is not None and not low <= given <= high:
         raise InputError(f"{option} must be in {low}..{high}, not {given}")
     return default if given is None else given

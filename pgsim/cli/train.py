@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from pgsim.cli.trace_options import natural_number
+from pgsim.cli.trace_options import MAX_THREADS, natural_number, up_to
 from pgsim.cli.train_list import ListRecipes
 from pgsim.errors import InputError
 
@@ -97,8 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.train.recipe import find_recipe
     from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
 
-    if args.threads < 1:
-        raise InputError(f"--threads must be 1 or more, not {args.threads}")
+    up_to("--threads", args.threads, MAX_THREADS)
     if args.minutes is not None and not args.minutes > 0:
         raise InputError(f"--minutes must be more than 0, not {args.minutes:g}")
     deadline = time.monotonic() + 60 * args.minutes if args.minutes is not None else math.inf

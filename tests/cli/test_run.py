@@ -248,7 +248,7 @@ def test_a_trace_whose_outputs_are_not_its_own_is_a_mismatch(
         (["--timeline", "{folder}/t.csv"], "{folder}/t.csv: the timeline must end in .json, not '.csv'"),
         (["--timeline", "{folder}/t.json.gz"], "{folder}/t.json.gz: the timeline must end in .json, not '.gz'"),
         (["--timeline", "{folder}/json"], "{folder}/json: the timeline must end in .json, not without a suffix"),
-        (["--timeline", "{trace}"], "{trace}: an output must not be an input of the run"),
+        (["--timeline", "{trace}"], "{trace}: an output must not be an input"),
     ],
 )
 def test_an_output_that_cannot_be_is_refused_before_the_work(

@@ -20,7 +20,7 @@ from pgsim.model.inference import infer  # noqa: E402
 from pgsim.model.verify import verify_trace  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train.data import read_test  # noqa: E402
-from pgsim.train.release.export import build_release_trace  # noqa: E402
+from pgsim.train.release.export import SHORTCUT_CHOICES, build_release_trace  # noqa: E402
 from pgsim.train.release.forward import Widths, quantise, release_images, run_float  # noqa: E402
 from pgsim.train.release.measure import measure_release  # noqa: E402
 from pgsim.train.release.state import is_release, parse_state, read_release  # noqa: E402
@@ -123,6 +123,36 @@ def test_shortcuts_of_16_bits_keep_every_code_of_the_batch() -> None:
     assert infer(trace).equal
 
 
+def fewest_links(net: Any, run: Any, bits: int | None) -> tuple[int, int]:
+    """Return the bits of the shortcuts, and how many layers are unlinked."""
+    trace, compared = build_release_trace(net, EXAMPLE, run, {}, bits)
+    assert infer(trace).equal
+    return trace.boundaries[0].bits, len(compared.unlinked)
+
+
+@pytest.mark.parametrize(("seed", "bits"), [(1, 20), (0, 24)])
+def test_shortcuts_are_as_wide_as_the_links_need(seed: int, bits: int) -> None:
+    """Floats of two codes may share a unit; the first choice with the fewest losses is taken."""
+    net = both(seed, EXAMPLE, False)[0]
+    pixels = np.random.default_rng(5).standard_normal((4, 3, 16, 16), np.float32)
+    run = run_float(net, torch.from_numpy(pixels), EXAMPLE)
+    losses = [fewest_links(net, run, choice)[1] for choice in SHORTCUT_CHOICES]
+    assert losses[0] > 0
+    assert losses[SHORTCUT_CHOICES.index(bits) - 1] > losses[SHORTCUT_CHOICES.index(bits)] == 0
+    assert fewest_links(net, run, None) == (bits, 0)
+
+
+def test_the_stem_s_values_go_to_the_side_that_has_their_code() -> None:
+    """At 8 bits some floats are rounded over a code's edge; the other neighbour has their code."""
+    net, run, expected = both(0, EXAMPLE, True)
+    trace, _ = build_release_trace(net, EXAMPLE, run, {}, 8)
+    unit = max(float(v) for k, v in arrays(0).items() if k.endswith("upper_bound")) / (2**8 - 1)
+    off = np.abs(trace.boundary(0) - expected.stem / unit)
+    assert 0.5 < off.max() < 1.0
+    assert trace.layers[0].input_name == "stem.codes"
+    assert infer(trace).equal
+
+
 def test_at_exact_ties_the_gates_may_differ_and_the_codes_behind_are_recorded_on_their_own() -> None:
     """Delta on a value that A_h takes: the integer gate stays closed, float sums fall to either side."""
     state = state_dict(0)
@@ -207,6 +237,11 @@ def replaced(name: str, value: object) -> Callable[[dict[str, Any]], object]:
         (replaced("bn1.bias", torch.full((16,), torch.nan)), "bn1.bias must be finite, not hold NaN or infinity"),
         (replaced("bn1.running_var", -torch.ones(16)), "bn1.running_var must be 0 or more, not -1"),
         (replaced("layer3.2.relu.upper_bound", torch.tensor(0.0)), "relu.upper_bound must be above 0, not 0"),
+        (
+            replaced("linear.bias", torch.zeros(10).to_sparse()),
+            "linear.bias must be a dense tensor with its values, not a ",
+        ),
+        (replaced("linear.bias", torch.zeros(10, device="meta")), "with its values, not a meta one"),
         (replaced("module.bn1.bias", torch.zeros(16)), "must hold every tensor once, not with and without 'module.'"),
     ],
 )
@@ -237,6 +272,64 @@ def test_a_file_tells_whether_it_is_a_state_dict_of_the_release(tmp_path: Path) 
     write_weights(tmp_path / "weights.npz", 1)
     for name in ("ours.pt", "list.pt", "text.pt", "weights.npz", "none.pt"):
         assert not is_release(tmp_path / name)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "net"])
+def test_parameters_and_the_wrappers_of_training_scripts_are_read(tmp_path: Path, wrapper: str) -> None:
+    state = {name: torch.nn.Parameter(t) if t.is_floating_point() else t for name, t in state_dict(0).items()}
+    torch.save({wrapper: state, "epoch": 7}, tmp_path / "r.pth")
+    assert is_release(tmp_path / "r.pth")
+    net, plain = read_release(tmp_path / "r.pth"), parse_state(state_dict(0), "r.pth")
+    assert torch.equal(net.blocks[4].weight2, plain.blocks[4].weight2)
+    assert not net.blocks[4].delta.requires_grad
+    run = run_float(net, torch.from_numpy(images(0)), EXAMPLE)
+    assert build_release_trace(net, EXAMPLE, run, {})[1].unlinked == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not missing"),
+        (b"", "not a file that torch cannot load as tensors alone (EOFError)"),
+        (b"text", "not a file that torch cannot load as tensors alone (IndexError)"),
+        ([1, 2], "not a pickled list"),
+        ({}, "not one of nothing"),
+        ({"a": 1, "b": 2, "c": 3, "d": 4}, "not one of 'a', 'b', 'c', ..."),
+    ],
+)
+def test_another_file_is_told_what_it_is_where_the_options_say_release(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object, message: str
+) -> None:
+    path = tmp_path / "r.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    assert (
+        main(["trace", "--checkpoint", str(path), "--data", ".", "--bits", "3/2", "-o", str(tmp_path / "t.npz")]) == 2
+    )
+    must = "must be a state dict of the release (tensors under names such as layer1.0.conv1.weight)"
+    assert capsys.readouterr().err == f"pgsim: error: {path} {must}, {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("pact", "name", "value", "message"),
+    [
+        (False, "bn1.weight", 1e38, "the stem: outputs of the float network must be finite on these images"),
+        (False, "layer1.1.conv1.weight", 1e38, "layer1.1.conv1: outputs of the float network must be finite"),
+        (True, "layer1.1.bn2.bias", 1e30, "layer1.1.conv2: batch norm must stay below 2^61 units of the shortcut, not"),
+    ],
+)
+def test_a_network_beyond_the_numbers_is_refused_by_its_layer(
+    pact: bool, name: str, value: float, message: str
+) -> None:
+    state = state_dict(0, pact=pact)
+    state[name].fill_(value)
+    net = parse_state(state, "r.pth")
+    run = run_float(net, torch.from_numpy(images(0)), EXAMPLE)
+    with pytest.raises(InputError) as caught:
+        build_release_trace(net, EXAMPLE, run, {})
+    assert str(caught.value).startswith(message)
 
 
 class Code:
@@ -348,6 +441,7 @@ def test_accuracy_and_sparsity_are_those_of_batches_of_128(folder: Path, monkeyp
         (["--bits", "3/2", "--weight-bits", "1"], "--weight-bits must be in 2..15, not 1"),
         (["--bits", "3/2", "--shortcut-bits", "7"], "--shortcut-bits must be in 8..32, not 7"),
         (["--bits", "3/2", "--images", "9"], "--images must be in 1..8, not 9"),
+        (["--bits", "3/2", "--images", "2", "--batch", "0:2"], "--images must be left out beside --batch, not be 2"),
         (
             ["--bits", "3/2", "--batch", "4:4"],
             "--batch must be FIRST:END with 0 <= FIRST < END <= 8, as in 0:8, not '4:4'",

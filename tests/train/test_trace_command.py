@@ -112,7 +112,8 @@ def test_accuracy_on_a_part_of_the_set_is_not_called_top1(folder: Path, tmp_path
         ({"images": 0}, r"--images must be in 1\.\.8, not 0"),
         ({"images": 9}, r"--images must be in 1\.\.8, not 9"),
         ({"evaluate": 9}, r"--evaluate must be in 1\.\.8, not 9"),
-        ({"threads": 0}, "--threads must be 1 or more, not 0"),
+        ({"threads": 0}, r"--threads must be in 1\.\.1024, not 0"),
+        ({"threads": 10**12}, r"--threads must be in 1\.\.1024, not 1000000000000"),
         ({"checkpoint": "none.pt"}, r"none\.pt must be a checkpoint, not missing"),
     ],
 )
@@ -120,6 +121,18 @@ def test_wrong_options_are_refused(folder: Path, tmp_path: Path, changes: dict[s
     with pytest.raises(InputError, match=message):
         command.run(arguments(folder, tmp_path / "t.npz", **changes))
     assert not (tmp_path / "t.npz").exists()
+
+
+@pytest.mark.parametrize("option", ["output", "result"])
+@pytest.mark.parametrize("name", ["tiny.pt", "cifar10_test.npz"])
+def test_no_output_takes_the_place_of_an_input(folder: Path, tmp_path: Path, option: str, name: str) -> None:
+    before = (folder / name).read_bytes()
+    (tmp_path / "link").symlink_to(folder / name)
+    for path in (str(folder / name), str(tmp_path / "link")):
+        with pytest.raises(InputError) as caught:
+            command.run(arguments(folder, tmp_path / "t.npz", **{option: path}))
+        assert str(caught.value) == f"{path}: an output must not be an input"
+    assert (folder / name).read_bytes() == before
 
 
 def test_weights_in_an_npz_are_the_same_network_as_the_checkpoint(folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pgsim.arith import post
 from pgsim.arith.formats import Encoding, NumberFormat
 from pgsim.arith.gating import integer_thresholds
 from pgsim.arith.thresholds import bisect_thresholds
+from pgsim.errors import InputError
 from pgsim.model.inference import LayerValues, fast_engine
 from pgsim.train.frozen import SHORTCUT_BITS
 from pgsim.train.release.forward import NORM_EPSILON, SCALE_OFFSET, ConvRun, FloatRun, Widths
@@ -45,9 +46,11 @@ from pgsim.workload.layer import (
 )
 from pgsim.workload.trace import InMemory, LayerTensors, Trace
 
+SHORTCUT_CHOICES = (SHORTCUT_BITS, 20, 24, 32)
 MAX_SHIFT = 24
 ROUNDING = 1e-5  # what float32 sums may be off by, relative to max(1, |value|)
 FORWARD = np.ones(1, np.int8)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 STEM = "stem"
 
 Int64s = NDArray[np.int64]
@@ -83,22 +86,45 @@ class Comparison:
 
 
 def build_release_trace(
-    net: ReleaseNet, widths: Widths, run: FloatRun, info: Mapping[str, Any], shortcut_bits: int = SHORTCUT_BITS
+    net: ReleaseNet, widths: Widths, run: FloatRun, info: Mapping[str, Any], shortcut_bits: int | None = None
 ) -> tuple[Trace, Comparison]:
     """Return the trace of the batch that `run` is of, and how its integers compare with the floats.
 
     The boundary and the shortcuts have `shortcut_bits` bits and one unit, that of the largest clip; without clips that
-    of the batch's largest activation.
-    The comparison and the classes of the float logits (`predictions`) are added to `info`.
+    of the batch's largest activation. Two floats within one unit may have had two codes, so that None takes the first
+    of SHORTCUT_CHOICES that leaves the fewest layers with codes of their own.
+    The comparison and the classes of the float logits (`predictions`) are added to `info`. Raises InputError where the
+    float run or a batch norm leaves the numbers that a trace can have.
     """
-    export = _Export(net, widths, run, shortcut_bits)
-    boundary = export.boundary()
-    for number, block in enumerate(net.blocks):
-        export.add_block(number, block)
-    compared = export.comparison()
+    _check_finite(net, run)
+    choices = SHORTCUT_CHOICES if shortcut_bits is None else (shortcut_bits,)
+    export, compared = None, None
+    for bits in choices:
+        other = _Export(net, widths, run, bits)
+        other.build()
+        found = other.comparison()
+        if compared is None or len(found.unlinked) < len(compared.unlinked):
+            export, compared = other, found
+        if not compared.unlinked:
+            break
+    assert export is not None
+    assert compared is not None
     extra = {"float32": compared.as_info(), "predictions": run.logits.argmax(dim=1).tolist()}
     source = InMemory(tuple(export.tensors), (export.first,))
-    return Trace(tuple(export.layers), len(run.logits), source, {**info, **extra}, "", (boundary,)), compared
+    return Trace(tuple(export.layers), len(run.logits), source, {**info, **extra}, "", (export.boundary,)), compared
+
+
+def _check_finite(net: ReleaseNet, run: FloatRun) -> None:
+    """Refuse a float run with NaN or infinity, by the first place that has one."""
+    blocks = [block.name for block in net.blocks]
+    outputs = [conv.output for conv in run.convs]
+    names = [f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")]
+    found = [("the stem", run.streams[0])]
+    for number, (first, second, stream) in enumerate(zip(outputs[::2], outputs[1::2], run.streams[1:], strict=True)):
+        found += [(names[2 * number], first), (names[2 * number + 1], second), (blocks[number], stream)]
+    for name, values in [*found, ("the classifier", run.logits)]:
+        if not bool(values.isfinite().all()):
+            raise InputError(f"{name}: outputs of the float network must be finite on these images, not overflow")
 
 
 @dataclass
@@ -115,6 +141,7 @@ class _Export:
     differing: int = 0
     unexplained: int = 0
     error: float = 0.0
+    boundary: Boundary = field(init=False)
 
     def __post_init__(self) -> None:
         clips = [self.net.stem_clip, *(block.clip for block in self.net.blocks)]
@@ -123,17 +150,32 @@ class _Export:
         self.unit = max(seen if clip is None else clip for clip in clips) / self.largest
         self.act = NumberFormat(Encoding.UNSIGNED, self.widths.act_bits)
         self.stream_name = STEM
-        values = np.rint(self.run.streams[0].double().numpy() / self.unit).astype(np.int64)
-        self.first = self.stream = np.clip(values, 0, self.largest)
+        self.first = self.stream = self._stem()
         self.input_name: str | None = None
 
-    def boundary(self) -> Boundary:
-        """Return the stem's output, whose codes feed the first layer."""
+    def build(self) -> None:
+        """Add the stem's output, whose codes feed the first layer, and all blocks."""
         step = self._requantise_stream(f"{STEM}.codes", 0)
         channels, height, width = self.first.shape[1:]
-        return Boundary(STEM, channels, height, width, self.shortcut_bits, requantise=step)
+        self.boundary = Boundary(STEM, channels, height, width, self.shortcut_bits, requantise=step)
+        for number, block in enumerate(self.net.blocks):
+            self._add_block(number, block)
 
-    def add_block(self, number: int, block: Block) -> None:
+    def _stem(self) -> Int64s:
+        """Return the stem's output in units: rounded, or to the other side where only that has the float run's code."""
+        reader = self.run.convs[0]
+        real = self.run.streams[0].double().numpy() / self.unit
+        rounded = np.rint(real)
+        nearest, other = (
+            np.clip(v, 0, self.largest).astype(np.int64) for v in (rounded, rounded + np.where(real > rounded, 1, -1))
+        )
+        nominal = np.repeat(self._nominal(reader), real.shape[1], axis=0)
+        codes = reader.x.codes.numpy().astype(np.int64)
+        missed = post.requantise(nearest, nominal, FORWARD) != codes
+        met = post.requantise(other, nominal, FORWARD) == codes
+        return np.where(missed & met, other, nearest)
+
+    def _add_block(self, number: int, block: Block) -> None:
         """Add both layers of a block."""
         first, second = self.run.convs[2 * number : 2 * number + 2]
         values = self._add_layer(f"{block.name}.conv1", first, block.stride, block)
@@ -220,21 +262,24 @@ class _Export:
     def _requantise_stream(self, name: str, number: int) -> Requantise:
         """Return thresholds on stream `number` for the codes that the next block's conv1 reads."""
         reader = self.run.convs[2 * number]
+        nominal = self._nominal(reader)
+        channels = self.stream.shape[1]
+        largest = float(self.run.streams[number].max())
+        rounded = (number + 1) // 2 + 1  # a unit in the boundary, half a one in each block before
+        reach = np.full(channels, int(np.ceil(ROUNDING * max(1.0, largest) / self.unit)) + rounded)
+        return self._fitted(name, np.repeat(nominal, channels, axis=0), self.stream, reader, reach, FORWARD)
+
+    def _nominal(self, reader: ConvRun) -> Int64s:
+        """Return the thresholds on a stream for the codes of its reader in exact arithmetic, int64 [1, levels]."""
 
         def codes_of(v: Float64s) -> Float64s:
             return self._codes_of_real(v * self.unit, reader.x.scale)
 
-        low, high = np.array([0]), np.array([self.largest])
-        nominal = bisect_thresholds(codes_of, low, high, self.act.max_code)
-        channels = self.stream.shape[1]
-        largest = float(self.run.streams[number].max())
-        rounded = number // 2 + 1  # a half unit in the boundary and in each block before
-        reach = np.full(channels, int(np.ceil(ROUNDING * max(1.0, largest) / self.unit)) + rounded)
-        return self._fitted(name, np.repeat(nominal, channels, axis=0), self.stream, reader, reach, FORWARD)
+        return bisect_thresholds(codes_of, np.array([0]), np.array([self.largest]), self.act.max_code)
 
     def _codes_of_real(self, x: Float64s, scale: float) -> Float64s:
         """Quantise x >= 0 at a frozen scale, in the release's float32 order."""
-        quotient = np.minimum(x.astype(np.float32) / np.float32(scale), np.float32(1))
+        quotient = np.minimum(np.minimum(x, FLOAT32_MAX).astype(np.float32) / np.float32(scale), np.float32(1))
         return np.rint(quotient * np.float32(self.act.max_code)).astype(np.float64)
 
     def _fitted(
@@ -266,10 +311,15 @@ def _affine(norm: Norm) -> tuple[Float64s, Float64s]:
 
 
 def _fixed_point(norm: Norm, layer: Layer, unit: float) -> FixedPoint:
-    """Return batch norm of k A as fixed point in `unit`, by the largest shift that keeps any A in 62 bits."""
+    """Return batch norm of k A as fixed point in `unit`, by the largest shift that keeps any A in 62 bits.
+
+    Raises InputError for a batch norm that reaches farther without any shift.
+    """
     slope, offset = _affine(norm)
     factor, bias = slope * _k(layer) / unit, offset / unit
     most = float((np.abs(factor) * np.maximum(_reachable(layer), 1) + np.abs(bias)).max())
+    if not most < 2.0**61:
+        raise InputError(f"{layer.name}: batch norm must stay below 2^61 units of the shortcut, not reach {most:.3g}")
     shift = min(MAX_SHIFT, max(0, 61 - int(np.ceil(np.log2(max(most, 1.0))))))
     return FixedPoint(np.rint(factor * 2.0**shift).astype(np.int64), np.rint(bias * 2.0**shift).astype(np.int64), shift)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pgsim.errors import InputError
+from pgsim.io.strict import show
 from pgsim.train.checkpoint import unpickled
 
 STAGES = (("layer1", 16, 1), ("layer2", 32, 2), ("layer3", 64, 2))  # name, channels, stride of the first block
@@ -25,6 +26,12 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 COUNTER = ".num_batches_tracked"  # of batch norm; of no use in evaluation, and absent from some files
 CLIP = "relu.upper_bound"  # of a PactReLU: there where the network was trained with -pact
 MARK = "layer1.0.conv1.weight"  # in every state dict of a CIFAR ResNet, in no checkpoint of pgsim train
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "net",
+    "model",
+)  # under which training scripts keep one among other things
 
 
 @dataclass(frozen=True)
@@ -95,14 +102,47 @@ def expected_shapes(pact: bool) -> dict[str, tuple[int, ...]]:
 
 
 def is_release(path: Path) -> bool:
-    """Return whether a file is a state dict with a CIFAR ResNet's names; False for one that torch cannot load."""
+    """Return whether a file holds a state dict with a CIFAR ResNet's names; False for one that torch cannot load."""
     if path.suffix == ".npz":
         return False
     try:
         raw = unpickled(path)
     except Exception:  # torch raises many kinds; the readers of other checkpoints tell the user
         return False
-    return isinstance(raw, Mapping) and (MARK in raw or REPLICATED + MARK in raw)
+    return _unwrapped(raw) is not None
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise the InputError of a file that was said to be a state dict of the release and is none.
+
+    Returns for what pgsim train writes, whose readers tell more.
+    """
+    if path.suffix == ".npz":
+        return
+    must = f"{path} must be a state dict of the release (tensors under names such as {MARK})"
+    if not path.exists():
+        raise InputError(f"{must}, not missing")
+    try:
+        raw = unpickled(path)
+    except Exception as error:  # torch raises many kinds, and documents none
+        raise InputError(
+            f"{must}, not a file that torch cannot load as tensors alone ({type(error).__name__})"
+        ) from None
+    if isinstance(raw, Mapping) and isinstance(raw.get("format"), int | str):
+        return
+    if isinstance(raw, Mapping):
+        names = ", ".join(show(str(key)) for key in list(raw)[:3]) or "nothing"
+        raise InputError(f"{must}, not one of {names}{', ...' if len(raw) > 3 else ''}")
+    raise InputError(f"{must}, not a pickled {type(raw).__name__}")
+
+
+def _unwrapped(raw: object) -> Mapping[str, Any] | None:
+    """Return the state dict that a file holds, alone or under one of WRAPPERS, None where there is none."""
+    held = [raw, *(raw.get(name) for name in WRAPPERS)] if isinstance(raw, Mapping) else []
+    for each in held:
+        if isinstance(each, Mapping) and (MARK in each or REPLICATED + MARK in each):
+            return each
+    return None
 
 
 def read_release(path: Path) -> ReleaseNet:
@@ -111,12 +151,14 @@ def read_release(path: Path) -> ReleaseNet:
     Raises InputError for missing or unknown names, wrong shapes, tensors that are not float32 or not finite, a negative
     variance and a clip that is not above 0. Loads tensors and plain values only, never code.
     """
-    return parse_state(unpickled(path), str(path))
+    state = _unwrapped(unpickled(path))
+    assert state is not None
+    return parse_state(state, str(path))
 
 
 def parse_state(raw: Mapping[str, Any], where: str) -> ReleaseNet:
     """Return the network of a state dict; `where` names it in an InputError (see `read_release`)."""
-    state = {str(key).removeprefix(REPLICATED): value for key, value in raw.items()}
+    state = {str(key).removeprefix(REPLICATED): _detached(value) for key, value in raw.items()}
     if len(state) < len(raw):
         raise InputError(f"{where} must hold every tensor once, not with and without {REPLICATED!r}")
     state = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
@@ -154,10 +196,18 @@ def parse_state(raw: Mapping[str, Any], where: str) -> ReleaseNet:
     )
 
 
+def _detached(value: Any) -> Any:
+    """Return a parameter as the tensor that it holds, without its gradient."""
+    return value.detach() if isinstance(value, Tensor) else value
+
+
 def _check(where: str, key: str, value: object, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor) or value.dtype != torch.float32:
         kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"{where}: {key} must be a float32 tensor, not {kind}")
+    if value.layout is not torch.strided or value.device.type != "cpu":
+        kind = value.device.type if value.layout is torch.strided else str(value.layout).removeprefix("torch.")
+        raise InputError(f"{where}: {key} must be a dense tensor with its values, not a {kind} one")
     if tuple(value.shape) != shape:
         raise InputError(f"{where}: {key} must be {list(shape)}, not {list(value.shape)}")
     if not bool(torch.isfinite(value).all()):

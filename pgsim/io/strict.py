@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from pgsim.errors import InputError
+from pgsim.workload.names import NAME_RULE, is_name
 
 SHOWN_CHARACTERS = 60
 
@@ -123,10 +124,8 @@ class Section:
     def identifier(self, key: str) -> str:
         """Return a name: 1 to 200 printable ASCII characters without spaces, quotes or backslashes."""
         value = self._values[key]
-        if not isinstance(value, str) or not 0 < len(value) <= 200 or any(c in " '\"\\" for c in value):
-            self.refuse(key, "be a name of 1 to 200 printable ASCII characters without spaces or quotes")
-        if not (value.isascii() and value.isprintable()):
-            self.refuse(key, "be a name of 1 to 200 printable ASCII characters without spaces or quotes")
+        if not isinstance(value, str) or not is_name(value):
+            self.refuse(key, f"be {NAME_RULE}")
         return value
 
     def section(self, key: str, *, required: Iterable[str], optional: Iterable[str] = ()) -> Section:

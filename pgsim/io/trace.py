@@ -21,7 +21,7 @@ from pgsim.arith.formats import check_codes
 from pgsim.arith.post import check_width
 from pgsim.errors import InputError
 from pgsim.io.npz import DEFAULT_MAX_BYTES, Npz, array_sha256, check_npz_seal, open_npz, write_npz
-from pgsim.io.strict import refuse
+from pgsim.io.strict import refuse, show_path
 from pgsim.io.trace_boundary import boundary_arrays, boundary_record, parse_boundary
 from pgsim.io.trace_document import FORMAT, VERSION, DigestError, digest_table, read_document, read_info
 from pgsim.io.trace_graph import check_graph
@@ -183,7 +183,8 @@ def _readable(path: str) -> None:
     try:
         check_seal(load_trace(path, digests=False))
     except InputError as error:
-        raise ValueError(f"the trace is not one that can be read back: {error}") from error
+        fault = str(error).removeprefix(f"{show_path(path)}: ")  # which is a hidden file's name
+        raise ValueError(f"the trace is not one that can be read back: {fault}") from error
 
 
 def _all_members(trace: Trace, info: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -128,7 +128,9 @@ def _fates(model: nn.Module, paths: list[str], recipe: Recipe) -> dict[str, tupl
     for path, module in modules.items():
         if isinstance(module, UNSUPPORTED) and not _any(recipe.float_layers, path):
             kind = type(module).__name__
-            raise ValueError(f"{path}: {kind} must be left float (float_layers) or be made of LSTMCell modules")
+            raise ValueError(
+                f"{path or 'model'}: {kind} must be left float (float_layers) or be made of LSTMCell modules"
+            )
     every = [*paths, *(path for path, module in modules.items() if isinstance(module, UNSUPPORTED))]
     for name in ("gated", "dense", "float_layers", "signed"):
         for pattern in getattr(recipe, name):

@@ -21,6 +21,7 @@ from pgsim.nn.functional import integer_threshold
 from pgsim.nn.integers import IntegerRun, LayerSums
 from pgsim.nn.layers import CodedLayer, QuantConv2d
 from pgsim.workload.layer import Gate, Geometry, Layer, LayerKind
+from pgsim.workload.names import NAME_RULE, is_name
 from pgsim.workload.trace import InMemory, LayerTensors, Trace
 
 
@@ -56,7 +57,8 @@ def trace(model: nn.Module, inputs: Any, *, info: Mapping[str, Any] | None = Non
 
     `info` becomes the free part of the trace's metadata. Counts are left as they were. Raises ValueError, with the
     layer's path, for a count of images or rows that does not fit, a convolution called at two sizes, a sequence of more
-    than one, an input or a threshold that is NaN, and for a model whose layers did not run.
+    than one, an input or a threshold that is NaN, weights that are not finite, a path that a trace cannot have as a
+    name, and for a model whose layers did not run.
     """
     record = _Recorder()
     run = IntegerRun(model, record)
@@ -83,6 +85,11 @@ class _Recorder:
 
     def __call__(self, path: str, sums: LayerSums) -> None:
         layer, codes = sums.layer, sums.codes
+        if not is_name(f"{path}.stored"):  # the longest name that is made of it
+            shown = path if len(path) <= 40 else f"{path[:40]}..."
+            raise ValueError(f"{shown!r}: a traced layer's path, and '.stored' behind it, must be {NAME_RULE}")
+        if not bool(sums.weight.isfinite().all() and sums.weight_step.isfinite().all()):
+            raise ValueError(f"{path}: weights must be finite, not NaN or infinity")
         if bool(codes.isnan().any()):
             raise ValueError(f"{path}: inputs must be numbers, not NaN")
         if layer.recurrent and codes.shape[0] != 1:

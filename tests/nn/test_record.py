@@ -197,6 +197,46 @@ def test_what_a_trace_cannot_hold_is_refused_by_the_layers_path() -> None:
         pg.trace(nn.Sequential(conv, Corner(), pg.QuantLinear(3, 2, input=pg.Pact(4))), images())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("number", [0, 2])
+def test_weights_that_are_no_numbers_are_refused_where_they_are(number: int, value: float) -> None:
+    model = pg.convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), pg.Recipe(last="gated"))
+    pg.calibrate(model, [images()])
+    weight = model[number].weight
+    assert isinstance(weight, Tensor)
+    weight.data[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=rf"^{number}: weights must be finite, not NaN or infinity$"):
+        pg.trace(model, images())
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "it's", "x" * 194])
+def test_a_path_that_no_layer_of_a_trace_can_have_is_refused_before_anything_is_written(name: str) -> None:
+    model = nn.Sequential()
+    model.add_module(name, pg.QuantConv2d(3, 3, 1, input=pg.Pact(4)))
+    model.add_module("b", pg.QuantConv2d(3, 3, 1, input=pg.Pact(4)))
+    with pytest.raises(
+        ValueError, match=r"a traced layer's path, and '\.stored' behind it, must be a name of 1 to 200"
+    ):
+        pg.trace(model, images())
+
+
+def test_the_longest_path_is_written(tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.add_module("x" * 193, pg.QuantConv2d(3, 3, 1, input=pg.Pact(4)))
+    model.add_module("b", pg.QuantConv2d(3, 3, 1, input=pg.Pact(4)))
+    assert len(written(pg.trace(model, images()), tmp_path).layers[0].name) == 193
+
+
+def test_thresholds_are_calibrated_on_single_vectors() -> None:
+    model = nn.Sequential(nn.Linear(4, 8))
+    rows = torch.rand(9, 4)
+    one, other = (pg.convert(model, pg.Recipe(first="gated", last="gated")) for _ in range(2))
+    pg.calibrate(one, list(rows), sparsity=0.5)
+    pg.calibrate(other, list(rows[:, None]), sparsity=0.5)
+    assert torch.equal(one[0].delta, other[0].delta)
+    assert bool((one[0].delta != pg.convert(model, pg.Recipe(first="gated"))[0].delta).all())
+
+
 class Corner(nn.Module):
     """One pixel of one image."""
 

@@ -27,13 +27,16 @@ def fit_thresholds(
         int64 [K, levels], each row non-decreasing. A threshold moves as little as it must, and stays where no place
         within reach does: the caller compares.
     """
-    fitted = nominal.copy()
-    for level in range(1, nominal.shape[1] + 1):
-        column = nominal[:, level - 1]
-        least = np.where(codes < level, values, INT64.min).max(axis=1, initial=INT64.min)
-        most = np.where(codes >= level, values, INT64.max).min(axis=1, initial=INT64.max)
-        least += least > INT64.min  # above every value of a smaller code
-        moved = np.clip(column, least, np.maximum(least, most))
-        fits = (least <= most) & (moved - column <= reach) & (column - moved <= reach)
-        fitted[:, level - 1] = np.where(fits, moved, column)
-    return np.maximum.accumulate(fitted, axis=1)
+    channels, levels = nominal.shape
+    largest = np.full((channels, levels + 1), INT64.min)
+    smallest = np.full((channels, levels + 1), INT64.max)
+    place = (np.arange(channels)[:, None], codes)
+    np.maximum.at(largest, place, values)
+    np.minimum.at(smallest, place, values)
+    least = np.maximum.accumulate(largest, axis=1)[:, :-1]  # of a smaller code than the level's
+    most = np.minimum.accumulate(smallest[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    least += least > INT64.min  # above every value of a smaller code
+    moved = np.clip(nominal, least, np.maximum(least, most))
+    fits = (least <= most) & (moved - nominal <= reach[:, None]) & (nominal - moved <= reach[:, None])
+    fitted: NDArray[np.int64] = np.maximum.accumulate(np.where(fits, moved, nominal), axis=1)
+    return fitted

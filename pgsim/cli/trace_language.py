@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def trace_language(args: argparse.Namespace, made_by: str) -> int:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("test words", total=count)
         measured = score(model, corpus.test[: count + 1], report=lambda done: bar.update(task, completed=done))
+    if not math.isfinite(measured.perplexity):
+        raise InputError(f"{args.checkpoint}: perplexity must be finite, not {measured.perplexity}")
     info = {
         "dataset": f"Penn Treebank test ({CORPUS_FILE}), embedded: codes of [x, h], no words",
         "made_by": made_by,

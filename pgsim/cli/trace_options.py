@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pgsim.errors import InputError
@@ -50,6 +51,15 @@ def keep_apart(outputs: Iterable[str | None], inputs: Iterable[str | os.PathLike
         if place in taken:
             raise InputError(f"{show_path(path)}: an output must be named once")
         taken.add(place)
+
+
+@contextmanager
+def refusals_of(path: str) -> Iterator[None]:
+    """Make an InputError of the ValueError of pgsim.nn, of numbers that it refuses in a network read from a file."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def digests_of(checkpoint: Path, data: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import digests_of, up_to
+from pgsim.cli.trace_options import digests_of, refusals_of, up_to
 from pgsim.errors import InputError
 
 
@@ -36,7 +36,7 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
     for path in filter(None, (args.output, args.result)):
         check_writable(path)  # measuring takes minutes
     loop.prepare_process(args.threads)
-    with Progress(console=Console(stderr=True)) as bar:
+    with Progress(console=Console(stderr=True)) as bar, refusals_of(args.checkpoint):
         task = bar.add_task("test set", total=count)
         report = measure_shufflenet(net, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
     info = {
@@ -56,7 +56,9 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
         **report.as_info(whole_set=count == len(test)),
     }
     if args.output:
-        write_trace(args.output, nn.trace(net, network_images(test.pixels[: args.images]), info=info))
+        with refusals_of(args.checkpoint):
+            trace = nn.trace(net, network_images(test.pixels[: args.images]), info=info)
+        write_trace(args.output, trace)
     if args.result:
         write_result(args.result, info)
     sparsity = (

@@ -137,7 +137,9 @@ def write_result(path: str | os.PathLike[str], info: Mapping[str, Any]) -> None:
 
     kept = {key: value for key, value in info.items() if key not in ("samples", "labels", "predictions")}
     with replacing(path) as stream:
-        stream.write(json.dumps({"format": FORMAT, "version": VERSION, **kept}, indent=1).encode() + b"\n")
+        stream.write(
+            json.dumps({"format": FORMAT, "version": VERSION, **kept}, indent=1, allow_nan=False).encode() + b"\n"
+        )
 
 
 def _files(place: Path) -> Iterator[Path]:

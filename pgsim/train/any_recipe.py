@@ -7,7 +7,7 @@ import dataclasses
 from pgsim.errors import InputError
 from pgsim.train.language.recipe import TASK as LANGUAGE_TASK
 from pgsim.train.language.recipe import LanguageRecipe, parse_language_recipe
-from pgsim.train.recipe import Recipe, parse_recipe, read_fields
+from pgsim.train.recipe import Recipe, check_run_name, parse_recipe, read_fields
 from pgsim.train.shufflenet.recipe import TASK as SHUFFLENET_TASK
 from pgsim.train.shufflenet.recipe import ShuffleNetRecipe, parse_shufflenet_recipe
 
@@ -27,5 +27,10 @@ def parse_any_recipe(text: str, where: str) -> AnyRecipe:
 
 
 def with_seed(recipe: AnyRecipe, seed: int) -> AnyRecipe:
-    """Return the recipe under another seed, named NAME_seedN, so that runs of several seeds fit one folder."""
-    return dataclasses.replace(recipe, seed=seed, name=f"{recipe.name}_seed{seed}")
+    """Return the recipe under another seed, named NAME_seedN, so that runs of several seeds fit one folder.
+
+    Raises InputError for a name that becomes too long for a file's.
+    """
+    name = f"{recipe.name}_seed{seed}"
+    check_run_name(name, "--seed")
+    return dataclasses.replace(recipe, seed=seed, name=name)

@@ -38,6 +38,7 @@ class Checkpoint:
         optimiser: state dict of SGD.
         finished: the run is over and `averaged` is its result.
         epoch_so_far: sums of the losses and of the batches' accuracies since the epoch began.
+        data: digest of the training data, empty in older checkpoints.
     """
 
     recipe: Recipe
@@ -48,6 +49,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     finished: bool
     epoch_so_far: tuple[float, float] = (0.0, 0.0)
+    data: str = ""
 
 
 def save_checkpoint(path: Path, state: Checkpoint) -> None:
@@ -65,7 +67,7 @@ def save_tensors(path: Path, values: dict[str, Any]) -> None:
 
 def save_arrays(path: Path, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     """Write arrays as an npz (no pickle), and `meta` as JSON bytes under that name, whole or not at all."""
-    text = json.dumps(meta, sort_keys=True).encode()
+    text = json.dumps(meta, sort_keys=True, allow_nan=False).encode()
     with replacing(path) as stream:
         np.savez_compressed(stream, allow_pickle=False, meta=np.frombuffer(text, np.uint8), **arrays)
 
@@ -101,6 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimiser=fields["optimiser"],
         finished=fields["finished"],
         epoch_so_far=(sums[0], sums[1]),
+        data=stored_data(raw, path),
     )
 
 
@@ -134,10 +137,19 @@ def load_tensors(path: Path) -> dict[str, Any]:
     return raw
 
 
+def stored_data(raw: Mapping[str, Any], path: Path) -> str:
+    """Return a checkpoint's digest of its training data, empty where it is older than these."""
+    return str(checked_fields({"data": "", **raw}, {"data": str}, str(path))["data"])
+
+
 def stored_meta(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return what `save_arrays` kept as `meta` beside the arrays; nothing where that is no JSON object, or missing."""
     try:
-        meta = json.loads(arrays["meta"].tobytes())
+        meta = json.loads(arrays["meta"].tobytes(), parse_constant=_refuse)
     except (KeyError, ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")

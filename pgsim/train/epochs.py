@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from pgsim.errors import InputError
 
@@ -17,14 +20,26 @@ RECENT = 50
 P = TypeVar("P")
 
 
-def finite_loss(loss: float, step: int) -> float:
-    """Return the loss of a step; raise InputError for NaN or infinity: nothing is learned any more."""
-    if not math.isfinite(loss):
-        after = "the run diverged; what it kept is that of its last epoch"
-        raise InputError(
-            f"the loss of step {step} must be finite, not {loss}: {after}, and a lower learning_rate may help"
-        )
-    return loss
+def finite(value: float, what: str, step: int) -> float:
+    """Return what was measured after a step; raise InputError for NaN or infinity: nothing is learned any more."""
+    if not math.isfinite(value):
+        raise diverged(f"the {what}", step, str(value))
+    return value
+
+
+def check_finite(net: nn.Module, step: int) -> None:
+    """Refuse, with an InputError, a network that holds NaN or infinity, with which its loss may still be finite."""
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise diverged(name, step, "with NaN or infinity")
+
+
+def diverged(what: str, step: int, found: str) -> InputError:
+    """Return the error of a run that left the numbers."""
+    files = "the run diverged; its files, where it has any, are those of an epoch before"
+    return InputError(
+        f"{what} after step {step} must be finite, not {found}: {files}, and a lower learning_rate may help"
+    )
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
@@ -65,6 +80,21 @@ def check_step(step: int, steps: int, path: Path) -> None:
     """Refuse, with an InputError, a checkpoint of a step beyond the run's last one, as those of more data are."""
     if step > steps:
         raise InputError(f"{path}: step must be at most {steps}, the last one on these data, not {step}")
+
+
+def digest_of(*arrays: NDArray[Any]) -> str:
+    """Return the SHA-256 of arrays: of their dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def check_data(kept: str, data: str, path: Path) -> None:
+    """Refuse, with an InputError, a checkpoint of other training data; those of before have no digest and pass."""
+    if kept not in ("", data):
+        raise InputError(f"{path} must be resumed with the data that it began with, not with others")
 
 
 class EpochRun(Protocol):
@@ -113,7 +143,7 @@ def train_epochs(
     recent: list[float] = []
     started, first = time.perf_counter(), run.step
     while run.step < run.steps:
-        recent.append(finite_loss(run.one_step(), run.step))
+        recent.append(finite(run.one_step(), "loss", run.step))
         recent = recent[-RECENT:]
         pace = (time.perf_counter() - started) / (run.step - first)
         report(progress(run.step, run.steps, float(np.mean(recent)), pace))

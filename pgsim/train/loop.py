@@ -21,7 +21,7 @@ from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
 from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, sgd_groups
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
-from pgsim.train.epochs import RECENT, append_line, check_step, finite_loss, read_log
+from pgsim.train.epochs import RECENT, append_line, check_data, check_finite, check_step, digest_of, finite, read_log
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine, warm_steps
@@ -163,6 +163,7 @@ class Run:
         groups = sgd_groups(self.net, recipe.momentum, recipe.weight_decay)
         self.optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate)
         self.epoch_so_far = 0.0, 0.0
+        self.data = digest_of(train.pixels, train.labels)
 
     def start(self, data: Path) -> None:
         """Begin from what the recipe names, or from random weights: clips, batch norm and thresholds calibrated on the
@@ -205,6 +206,7 @@ class Run:
         state = load_checkpoint(path)
         if state.recipe != self.recipe:
             raise InputError(f"{path} must come from the same recipe, not from another ({state.recipe.name})")
+        check_data(state.data, self.data, path)
         check_step(state.step, self.steps, path)
         _best_so_far(self.out / f"{self.recipe.name}.jsonl")  # a broken log is refused now, not after an epoch of work
         self.net.load_state_dict(state.model)
@@ -224,6 +226,7 @@ class Run:
             self.optimiser.state_dict(),
             finished,
             self.epoch_so_far,
+            self.data,
         )
 
     def _plain_batches(self, count: int) -> Iterator[Tensor]:
@@ -266,6 +269,7 @@ class Run:
         The statistics are those of augmented images, as in training: those of plain ones, without the crops' black
         borders, cost a trained 3/2 network about 4 points.
         """
+        check_finite(self.net, self.step)
         batches = (batch_of(self.train, self.recipe, step).codes.to(self.device) for step in range(bn_batches))
         recalibrate_batch_norm(self.averaged, batches)
         self.averaged.reset_counts()
@@ -311,7 +315,7 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
     first = run.step
     while run.step < run.steps:
         loss, accuracy = run.one_step()
-        recent.append((finite_loss(loss, run.step), accuracy))
+        recent.append((finite(loss, "loss", run.step), accuracy))
         recent = recent[-RECENT:]
         run.epoch_so_far = run.epoch_so_far[0] + loss, run.epoch_so_far[1] + accuracy
         pace = (time.perf_counter() - started) / (run.step - first)

@@ -228,6 +228,14 @@ def check_words(recipe: object, where: str, words: Mapping[str, Sequence[str]]) 
             raise InputError(f"{where}: {key} must be {listed}, not {show(getattr(recipe, key))}")
 
 
+def check_run_name(name: str, where: str) -> None:
+    """Refuse, with an InputError, a name that no run's files can have."""
+    if name in ("", "..") or Path(name).name != name or not name.isprintable():
+        raise InputError(f"{where}: name must be a file's name without folders, not {show(name)}")
+    if len(name.encode()) > MOST_NAME_BYTES:
+        raise InputError(f"{where}: name must have at most {MOST_NAME_BYTES} bytes, not {len(name.encode())}")
+
+
 def check_numbers(
     recipe: Named, where: str, positive: Iterable[str], not_negative: Iterable[str], shares: Iterable[str]
 ) -> None:
@@ -241,11 +249,7 @@ def check_numbers(
             raise InputError(f"{where}: {key} must be finite, not {value}")
         if isinstance(value, int | float) and key != "seed" and abs(value) > LARGEST:
             raise InputError(f"{where}: {key} must be at most {LARGEST} in magnitude, not {show(value)}")
-    name = recipe.name
-    if name in ("", "..") or Path(name).name != name or not name.isprintable():
-        raise InputError(f"{where}: name must be a file's name without folders, not {show(name)}")
-    if len(name.encode()) > MOST_NAME_BYTES:
-        raise InputError(f"{where}: name must have at most {MOST_NAME_BYTES} bytes, not {len(name.encode())}")
+    check_run_name(recipe.name, where)
     for key in positive:
         if not getattr(recipe, key) > 0:
             raise InputError(f"{where}: {key} must be more than 0, not {getattr(recipe, key)}")

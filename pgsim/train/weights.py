@@ -55,8 +55,9 @@ def find_start(name: str, out: Path, data: Path) -> Path:
 
     A bare run name stands for NAME.weights.npz, then NAME.pt. Raises InputError where there is none.
     """
-    names = (name,) if Path(name).suffix in (".npz", ".pt") else (f"{name}.weights.npz", f"{name}.pt")
-    for candidate in [Path(names[0]), *(folder / each for folder in (out, data) for each in names)]:
+    named = Path(name).suffix in (".npz", ".pt")
+    names = (name,) if named else (f"{name}.weights.npz", f"{name}.pt")
+    for candidate in [*([Path(name)] if named else []), *(folder / each for folder in (out, data) for each in names)]:
         if candidate.is_file():
             return candidate
     raise InputError(

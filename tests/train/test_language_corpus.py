@@ -30,6 +30,7 @@ def test_the_file_is_read_as_ids(tmp_path: Path) -> None:
         ({"valid": np.array([[1, 2]])}, r"valid must be integers \[words\], at least 2 words, not int64 \[1, 2\]"),
         ({"test": np.array([1], np.uint16)}, r"test must be .* not uint16 \[1\]"),
         ({"train": np.array([1, WORDS], np.uint16)}, f"train must hold word ids 0 .. {WORDS - 1}, not {WORDS}"),
+        ({"train": np.array([1, 2**64 - 1], np.uint64)}, f"train must hold word ids 0 .. {WORDS - 1}, not {2**64 - 1}"),
         ({"train": np.array([1, -1])}, f"train must hold word ids 0 .. {WORDS - 1}, not -1"),
         ({"vocab": np.arange(3)}, r"vocab must be str \[V\], V >= 1, not int64 \[3\]"),
     ],

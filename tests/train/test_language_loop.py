@@ -23,6 +23,7 @@ from pgsim.train.language.loop import LanguageRun, score, train_language  # noqa
 from pgsim.train.language.model import build_model  # noqa: E402
 from pgsim.train.language.recipe import LanguageRecipe, language_recipe_text  # noqa: E402
 from pgsim.train.language.weights import load_language_checkpoint, read_language_model  # noqa: E402
+from pgsim.train.weights import find_start  # noqa: E402
 from tests.train.tiny_corpus import FLOAT, WORDS, recipe, words, write_corpus  # noqa: E402
 
 STEPS_PER_EPOCH = 17  # 402 targets in 4 streams, 6 words a window
@@ -248,6 +249,71 @@ def test_a_checkpoint_of_another_recipe_is_refused(folder: Path, tmp_path: Path)
         new_run(folder, tmp_path, recipe(sigma=0.5)).restore(tmp_path / "tiny.pt")
     with pytest.raises(InputError, match=r"tiny\.pt must hold a finished epoch, not stop at step 1 of the first"):
         read_language_model(tmp_path / "tiny.pt")
+
+
+def test_a_checkpoint_of_other_data_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = new_run(folder, tmp_path, recipe())
+    run.start(tmp_path, folder)
+    finish(run, tmp_path, lambda: True)
+    for name, seed in (("train", 7), ("valid", 8)):
+        other = write_corpus(tmp_path / name, **{name: words(403 if name == "train" else 90, seed)})
+        with pytest.raises(
+            InputError, match=r"tiny\.pt must be resumed with the data that it began with, not with other"
+        ):
+            new_run(other, tmp_path, recipe()).restore(tmp_path / "tiny.pt")
+    state = torch.load(tmp_path / "tiny.pt", weights_only=True)
+    del state["data"]  # as in older checkpoints
+    torch.save(state, tmp_path / "tiny.pt")
+    new_run(other, tmp_path, recipe()).restore(tmp_path / "tiny.pt")
+
+
+def test_a_run_that_diverges_is_told_by_what_left_the_numbers(folder: Path, tmp_path: Path) -> None:
+    run = new_run(folder, tmp_path, recipe(**{**FLOAT, "learning_rate": 1e9, "warmup_steps": 0}))
+    run.start(tmp_path, folder)
+    with pytest.raises(
+        InputError, match=r"^the training perplexity after step 17 must be finite, not inf: the run div"
+    ):
+        finish(run, tmp_path)
+    run = new_run(folder, tmp_path, recipe())
+    run.start(tmp_path, folder)
+    cast(torch.Tensor, cast(QuantLSTMCell, run.model.cell).delta).data[0] = float(
+        "inf"
+    )  # with which its loss is finite
+    with pytest.raises(
+        InputError, match=r"^cell\.delta after step 0 must be finite, not with NaN or infinity: the run div"
+    ):
+        run.end_of_epoch()
+    assert not run.best
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_log_decides_which_epoch_is_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perplexities that the log's digits do not tell apart are one: the first of them is kept."""
+    nats = iter([math.log(23.04173), math.log(23.04171), math.log(23.04168), math.log(23.04171)])
+    monkeypatch.setattr(loop, "score", lambda *_args: loop.Score(1, next(nats), 0, 0))
+    run = trained(folder, tmp_path, recipe(**{**FLOAT, "epochs": 4}))
+    lines = [json.loads(x)["valid_perplexity"] for x in (tmp_path / "tiny.jsonl").read_text().splitlines()]
+    assert lines == [23.0417] * 4
+    assert run.best_history["epoch"] == 1
+
+
+def test_a_start_is_looked_for_where_the_run_writes_and_where_the_data_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "out", "data"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "src.weights.npz").touch()
+    (tmp_path / "here" / "own.npz").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    out, data = tmp_path / "out", tmp_path / "data"
+    assert find_start("src", out, data) == out / "src.weights.npz"
+    assert find_start("src.weights.npz", out, data) == Path("src.weights.npz")
+    assert find_start("own.npz", out, data) == Path("own.npz")
+    (out / "src.weights.npz").unlink()
+    assert find_start("src", out, data) == data / "src.weights.npz"
+    (data / "src.weights.npz").unlink()
+    with pytest.raises(InputError, match=r"a recipe must start from a run of pgsim train in .*, not 'src'"):
+        find_start("src", out, data)
 
 
 def arguments(folder: Path, out: Path, wanted: LanguageRecipe, **changes: object) -> argparse.Namespace:

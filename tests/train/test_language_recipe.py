@@ -25,6 +25,9 @@ def test_a_recipe_survives_being_written_and_read() -> None:
 
 def test_another_seed_changes_seed_and_name_alone() -> None:
     assert with_seed(recipe(), 12) == recipe(seed=12, name=f"{recipe().name}_seed12")
+    assert with_seed(recipe(name="x" * 194), 1).name == "x" * 194 + "_seed1"
+    with pytest.raises(InputError, match=r"^--seed: name must have at most 200 bytes, not 201$"):
+        with_seed(recipe(name="x" * 194), 12)
 
 
 def test_the_file_says_which_kind_of_recipe_it_is() -> None:

@@ -23,7 +23,7 @@ from pgsim.paper.claims import Method  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train.language.corpus import read_corpus  # noqa: E402
 from pgsim.train.language.loop import LanguageRun, score, train_language  # noqa: E402
-from pgsim.train.language.weights import is_language_model, read_language_model  # noqa: E402
+from pgsim.train.language.weights import is_language_model, read_language_model, save_language_weights  # noqa: E402
 from tests.train import synthetic  # noqa: E402
 from tests.train.tiny_corpus import FLOAT, recipe, words, write_corpus  # noqa: E402
 
@@ -187,6 +187,22 @@ def test_wrong_options_are_refused(folder: Path, tmp_path: Path, changes: dict[s
     with pytest.raises(InputError, match=message):
         command.run(arguments(folder, tmp_path / "t.npz", **changes))
     assert not (tmp_path / "t.npz").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("bias", 1e30), ("cell.input.bound", 1e300)])
+def test_a_network_beyond_the_numbers_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, name: str, value: float
+) -> None:
+    model, made_with, history = read_language_model(folder / "gated.pt")
+    state = model.state_dict()
+    state[name].view(-1)[0] = value
+    path = tmp_path / "w.npz"
+    save_language_weights(path, state, made_with, model.vocabulary, history)
+    for out in ({}, {"output": None, "result": str(tmp_path / "r.json")}):
+        with pytest.raises(InputError) as caught:
+            command.run(arguments(folder, tmp_path / "t.npz", checkpoint=str(path), **out))
+        assert str(caught.value) == f"{path}: perplexity must be finite, not inf"
+    assert [one.name for one in tmp_path.iterdir()] == ["w.npz"]
 
 
 def test_a_corpus_of_another_vocabulary_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_broken_line_inside_the_log_is_refused_before_a_step(
 def test_a_run_that_diverges_is_stopped_with_its_last_epoch(folder: Path, tmp_path: Path) -> None:
     run = new_run(folder, tmp_path, recipe(learning_rate="1.0e+9", warmup_steps=0))
     run.start(folder)
-    with pytest.raises(InputError, match=r"the loss of step \d must be finite, not (nan|inf): the run diverged"):
+    with pytest.raises(InputError, match=r"after step \d must be finite, not .*: the run diverged"):
         train_until(run, tmp_path)
     assert not (tmp_path / "tiny.weights.npz").exists()
 

@@ -17,7 +17,7 @@ from pgsim import nn as pg  # noqa: E402
 from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.model.inference import infer  # noqa: E402
-from pgsim.train.shufflenet import trunk  # noqa: E402
+from pgsim.train.shufflenet import calibrate, trunk  # noqa: E402
 from pgsim.train.shufflenet.calibrate import place_thresholds, start_clips  # noqa: E402
 from pgsim.train.shufflenet.network import ShuffleNetV2, gated_paths, network_images, quantised, stream_readers  # noqa: E402
 from pgsim.train.shufflenet.weights import read_trunk  # noqa: E402
@@ -161,6 +161,13 @@ def test_thresholds_reach_the_sparsity_of_the_whole_network() -> None:
     with torch.no_grad():
         net(images())
     assert pg.sparsity(net).by_output == reached
+
+
+def test_where_every_share_holds_back_too_much_none_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One prediction bit: most outputs are one value, and stay together or not at all."""
+    monkeypatch.setattr(calibrate, "_reached", lambda _net, _batches, share: 0.26 if share else 0.0)
+    assert place_thresholds(quantised(drawn(), 6, pg.Gating(4), "all"), [images()], 0.05) == 0.0
+    assert place_thresholds(quantised(drawn(), 6, pg.Gating(4), "all"), [images()], 0.2) == 0.26
 
 
 @pytest.fixture

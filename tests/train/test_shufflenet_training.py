@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,40 @@ def test_a_resumed_run_ends_in_the_same_bits(folder: Path, tmp_path: Path) -> No
         loop.ShuffleNetRun(gated(seed=4), train).restore(tmp_path / "tiny.pt")
 
 
+def test_a_run_that_diverges_keeps_no_epoch_of_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An infinite variance makes a constant, finite loss."""
+    run = loop.ShuffleNetRun(gated(), read_train(folder))
+    run.start(folder, folder)
+    name = next(name for name in run.net.state_dict() if name.endswith("running_var"))
+    run.net.state_dict()[name][0] = torch.inf
+    with pytest.raises(
+        InputError, match=rf"^{name} after step 0 must be finite, not with NaN or infinity: the run div"
+    ):
+        run.end_of_epoch()
+    assert not run.best
+
+    def overflown(*_args: object, **_more: object) -> None:
+        raise ValueError("clip must be finite and > 0, not inf")
+
+    run = loop.ShuffleNetRun(gated(), read_train(folder))
+    run.start(folder, folder)
+    monkeypatch.setattr(pg, "calibrate", overflown)
+    with pytest.raises(InputError, match=r"^clips after step 2 must be finite, not refused .clip .* not inf.: the run"):
+        loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: False)
+
+
+def test_a_checkpoint_of_other_images_is_refused(folder: Path, tmp_path: Path) -> None:
+    train = read_train(folder)
+    run = loop.ShuffleNetRun(gated(), train)
+    run.start(folder, folder)
+    run.save_checkpoint(tmp_path / "tiny.pt")
+    other = loop.ShuffleNetRun(gated(), replace(train, labels=(train.labels + 1) % 10))
+    with pytest.raises(InputError, match=r"must be resumed with the data that it began with, not with others"):
+        other.restore(tmp_path / "tiny.pt")
+
+
 def test_only_a_run_at_its_end_is_finished_be_its_best_epoch_the_first(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,3 +313,18 @@ def test_wrong_weights_are_refused(folder: Path, tmp_path: Path) -> None:
         read_shufflenet(tmp_path / "less.npz")
     with pytest.raises(InputError, match=r"must hold weights of a ShuffleNet of pgsim train, not another npz$"):
         read_shufflenet(folder / "trunk.npz")
+
+
+def test_a_network_beyond_the_numbers_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, made_with, history = read_shufflenet(folder / "tiny.weights.npz")
+    state = net.state_dict()
+    name = next(name for name in state if name.endswith(".bound"))
+    state[name].fill_(1e300)
+    path = tmp_path / "w.npz"
+    save_shufflenet_weights(path, state, made_with, history)
+    for more in (["-o", str(tmp_path / "t.npz")], ["--result", str(tmp_path / "r.json")]):
+        assert main(["trace", "--checkpoint", str(path), "--data", str(folder), "--images", "1", *more]) == 2
+        assert f"pgsim: error: {path}: " in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["w.npz"]

@@ -48,10 +48,10 @@ def read_corpus(folder: Path) -> Corpus:
             raise InputError(
                 f"{path}: {name} must be integers [words], at least 2 words, not {split.dtype} {list(split.shape)}"
             )
-        ids[name] = split.astype(np.int64)
-        for word in (int(ids[name].min()), int(ids[name].max())):
+        for word in (int(split.min()), int(split.max())):
             if not 0 <= word < len(vocab):
                 raise InputError(f"{path}: {name} must hold word ids 0 .. {len(vocab) - 1}, not {word}")
+        ids[name] = split.astype(np.int64)
     return Corpus(**ids, vocabulary=len(vocab))
 
 

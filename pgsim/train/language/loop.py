@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.nn import QuantLSTMCell
-from pgsim.train.epochs import check_step, finite_loss, train_epochs
+from pgsim.train.epochs import check_data, check_finite, check_step, digest_of, finite, train_epochs
 from pgsim.train.language.calibrate import place_thresholds, start_clips
 from pgsim.train.language.corpus import UNSCORED, Corpus, scoring_streams, training_streams
 from pgsim.train.language.model import LanguageModel, build_model
@@ -141,6 +141,7 @@ class LanguageRun:
         self.state = self.model.zero_state(recipe.batch_size)
         self.targets: Tensor | None = None
         self.loss = 0.0
+        self.data = digest_of(corpus.train, corpus.valid)
         self.best: dict[str, Any] = {}
         self.best_history: dict[str, Any] = {}
         self.optimiser = torch.optim.Adam(optimiser_groups(self.model, recipe), lr=recipe.learning_rate, fused=True)
@@ -206,14 +207,15 @@ class LanguageRun:
 
     def end_of_epoch(self) -> dict[str, Any]:
         """Measure the model on the validation words, keep it where it is the best so far, return the log's line."""
+        check_finite(self.model, self.step)
         valid = score(self.model, self.corpus.valid, min(VALID_STREAMS, len(self.corpus.valid) - 1))
         train_loss = self.loss / self.steps_per_epoch
         line: dict[str, Any] = {
             "epoch": self.step // self.steps_per_epoch,
             "step": self.step,
             "loss": round(train_loss, 5),
-            "train_perplexity": round(finite_loss(perplexity(train_loss), self.step), 3),
-            "valid_perplexity": round(finite_loss(valid.perplexity, self.step), 4),
+            "train_perplexity": round(finite(perplexity(train_loss), "training perplexity", self.step), 3),
+            "valid_perplexity": round(finite(valid.perplexity, "validation perplexity", self.step), 4),
         }
         cell = self.model.cell
         if isinstance(cell, QuantLSTMCell):
@@ -221,7 +223,7 @@ class LanguageRun:
             if cell.delta is not None:
                 line["sparsity"] = round(valid.sparsity, 5)
                 line["mean_threshold"] = round(float(cell.delta.detach().mean()), 5)
-        if valid.perplexity < self.best_history.get("valid_perplexity", math.inf):
+        if line["valid_perplexity"] < self.best_history.get("valid_perplexity", math.inf):
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
             self.best_history = copy.deepcopy(line)
         return line
@@ -231,7 +233,7 @@ class LanguageRun:
         model = build_model(self.recipe, self.corpus.vocabulary)
         model.load_state_dict(self.best)
         measured = score(model.to(self.device), self.corpus.test)
-        self.best_history["test_perplexity"] = round(measured.perplexity, 4)
+        self.best_history["test_perplexity"] = round(finite(measured.perplexity, "test perplexity", self.step), 4)
         return measured.perplexity
 
     def save_best(self, path: Path) -> None:
@@ -252,6 +254,7 @@ class LanguageRun:
             state=self.state,
             loss=self.loss,
             finished=self.step == self.steps,
+            data=self.data,
         )
         save_language_checkpoint(path, kept)
 
@@ -262,6 +265,7 @@ class LanguageRun:
             raise InputError(f"{path} must come from the same recipe, not from another ({kept.recipe.name})")
         if kept.vocabulary != self.corpus.vocabulary:
             raise InputError(f"{path} must be of {self.corpus.vocabulary} words, as the data, not {kept.vocabulary}")
+        check_data(kept.data, self.data, path)
         check_step(kept.step, self.steps, path)
         self.model.load_state_dict(kept.model)
         self.optimiser.load_state_dict(kept.optimiser)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.train.checked import check_best, check_optimiser, checked_fields, checked_tensor, load_arrays, load_state
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_meta
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_data, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.language.model import LanguageModel, build_model
 from pgsim.train.language.recipe import TASK, LanguageRecipe, language_recipe_text, parse_language_recipe
@@ -36,6 +36,7 @@ class LanguageCheckpoint:
         state: h and c after the last step, [batch_size, hidden_units].
         loss: sum of the losses of this epoch's steps.
         finished: the run is over and `best` is its result.
+        data: digest of the training data, empty in older checkpoints.
     """
 
     recipe: LanguageRecipe
@@ -49,6 +50,7 @@ class LanguageCheckpoint:
     state: tuple[Tensor, Tensor]
     loss: float
     finished: bool
+    data: str = ""
 
 
 def save_language_checkpoint(path: Path, kept: LanguageCheckpoint) -> None:
@@ -81,7 +83,7 @@ def load_language_checkpoint(path: Path) -> LanguageCheckpoint:
         checked_tensor(value, f"{path}: state: {name}", (recipe.batch_size, recipe.hidden_units), torch.float32)
     kept = ("step", "exp_avg", "exp_avg_sq")
     check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(model, recipe), kept, fields["step"])
-    return LanguageCheckpoint(**{"targets": None, **fields, "recipe": recipe})
+    return LanguageCheckpoint(**{"targets": None, **fields, "recipe": recipe, "data": stored_data(raw, path)})
 
 
 def _network(values: Mapping[str, Any], recipe: LanguageRecipe, vocabulary: int, where: str) -> LanguageModel:

@@ -31,6 +31,8 @@ def place_thresholds(net: ShuffleNetV2, batches: Sequence[Tensor], target: float
         reached = _reached(net, batches, share)
         best = min(best, (abs(reached - target), share))
         low, high = (low, share) if reached > target else (share, high)
+    if low == 0.0 < high:  # every share so far was too large
+        best = min(best, (abs(_reached(net, batches, low) - target), low))
     return _reached(net, batches, best[1])
 
 

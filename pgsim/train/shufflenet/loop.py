@@ -16,7 +16,7 @@ from pgsim import nn as pg
 from pgsim.errors import InputError
 from pgsim.nn.calibrate import looking
 from pgsim.train.data import Images, augment
-from pgsim.train.epochs import check_step, train_epochs
+from pgsim.train.epochs import check_data, check_finite, check_step, digest_of, diverged, train_epochs
 from pgsim.train.loop import EVAL_BATCH, epoch_draws, split_holdout
 from pgsim.train.schedule import warm_cosine
 from pgsim.train.shufflenet.calibrate import place_thresholds, start_clips
@@ -64,6 +64,7 @@ class ShuffleNetRun:
         self.steps_per_epoch = len(self.train) // recipe.batch_size
         self.steps = self.steps_per_epoch * recipe.epochs
         self.step, self.loss = 0, 0.0
+        self.data = digest_of(train.pixels, train.labels)
         self.net = build_shufflenet(recipe).to(self.device)
         self.targets: dict[str, Tensor] = {}
         self.best: dict[str, Any] = {}
@@ -105,7 +106,10 @@ class ShuffleNetRun:
         if position == 0:
             self.loss = 0.0
             if 1 <= epoch <= recipe.hold_epochs and recipe.gated != "float":
-                pg.calibrate(self.net, self._calibration_images(), pact=False, static="least_squares")
+                try:
+                    pg.calibrate(self.net, self._calibration_images(), pact=False, static="least_squares")
+                except ValueError as error:  # of a clip that is no number
+                    raise diverged("clips", self.step, f"refused ({error})") from None
                 self._place_thresholds()
         rate = warm_cosine(recipe.learning_rate, recipe.warmup_steps, self.step, self.steps)
         for group in self.optimiser.param_groups:
@@ -138,6 +142,7 @@ class ShuffleNetRun:
 
     def end_of_epoch(self) -> dict[str, Any]:
         """Measure the network on the held-out images, keep it where it is the best so far, return the log's line."""
+        check_finite(self.net, self.step)
         right = 0
         with looking(self.net), torch.no_grad():
             pg.reset_counts(self.net)
@@ -178,6 +183,7 @@ class ShuffleNetRun:
                 optimiser=self.optimiser.state_dict(),
                 loss=self.loss,
                 finished=self.step == self.steps,
+                data=self.data,
             ),
         )
 
@@ -186,6 +192,7 @@ class ShuffleNetRun:
         kept = load_shufflenet_checkpoint(path)
         if kept.recipe != self.recipe:
             raise InputError(f"{path} must come from the same recipe, not from another ({kept.recipe.name})")
+        check_data(kept.data, self.data, path)
         check_step(kept.step, self.steps, path)
         self.net.load_state_dict(kept.model)
         self.optimiser.load_state_dict(kept.optimiser)

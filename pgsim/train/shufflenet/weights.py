@@ -21,7 +21,7 @@ from pgsim.train.checked import (
     load_arrays,
     load_state,
 )
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, sgd_groups, stored_meta
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, sgd_groups, stored_data, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.recipe import read_fields
 from pgsim.train.shufflenet.network import ShuffleNetV2, quantised
@@ -46,6 +46,7 @@ class ShuffleNetCheckpoint:
         targets: of the thresholds' penalty, by layer.
         loss: sum of the losses of this epoch's steps.
         finished: the run is over and `best` is its result.
+        data: digest of the training data, empty in older checkpoints.
     """
 
     recipe: ShuffleNetRecipe
@@ -57,6 +58,7 @@ class ShuffleNetCheckpoint:
     optimiser: dict[str, Any]
     loss: float
     finished: bool
+    data: str = ""
 
 
 def build_shufflenet(recipe: ShuffleNetRecipe) -> ShuffleNetV2:
@@ -118,7 +120,7 @@ def load_shufflenet_checkpoint(path: Path) -> ShuffleNetCheckpoint:
     fields["targets"] = checked_tensors(fields["targets"], thresholds, f"{path}: targets", recipe.name)
     kept = ["momentum_buffer"] if recipe.momentum else []
     check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(net, recipe), kept, fields["step"])
-    return ShuffleNetCheckpoint(**{**fields, "recipe": recipe})
+    return ShuffleNetCheckpoint(**{**fields, "recipe": recipe, "data": stored_data(raw, path)})
 
 
 def optimiser_groups(net: nn.Module, recipe: ShuffleNetRecipe) -> list[dict[str, Any]]:

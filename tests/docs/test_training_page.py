@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pgsim.cli.main import main
 from pgsim.paper.stored import Result, load_results
+from pgsim.paper.tables import rows
 from pgsim.train.recipe import _WORDS, find_recipe, parse_recipe, read_fields, shipped_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +64,22 @@ def test_what_came_out_is_what_the_stored_results_say() -> None:
         assert [row for row in ROWS if len(row) == 6 and row[0].startswith(f"`{network}")] == expected
 
 
+def test_the_sweep_of_fixed_thresholds_is_that_of_the_stored_results() -> None:
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows(load_results([ROOT / "traces" / "results"]).results, 3):
+        of = cells.setdefault(f"{row.claim.threshold:g}", {"paper": f"{row.claim.score:.1f} ({row.claim.sparsity:.1f})"})
+        if row.ours is not None:
+            of[row.ours.first.policy] = f"{row.ours.score:.2f} ({row.ours.sparsity:.1f})"
+    assert len(cells) == 7
+    expected = [[threshold, *(of.get(key, "-") for key in ("keep", "zero", "paper"))] for threshold, of in cells.items()]
+    assert [row for row in ROWS if re.fullmatch(r"-?\d", row[0])] == expected
+
+
 def measured_row(one: Result) -> list[str]:
     """Recipe, bits, Sp, B_avg by outputs and over all convolutions by MACs, top-1: the cells of the page's table."""
     assert one.bits is not None
     bits = "/".join(map(str, dict.fromkeys(one.bits)))
     sparsity = "-" if one.sparsity is None else f"{one.sparsity:.1f}"
     averages = (one.b_avg[weighting] for weighting in ("gated_by_outputs", "all_by_macs"))
-    return [f"`{one.recipe}`", bits, sparsity, *(f"{b:.2f}" for b in averages), f"{one.score:.2f}"]
+    name = f"`{one.recipe}`" + ("" if one.seed == 1 else f", seed {one.seed}")
+    return [name, bits, sparsity, *(f"{b:.2f}" for b in averages), f"{one.score:.2f}"]

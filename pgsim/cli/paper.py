@@ -65,11 +65,11 @@ def _text(lines: Sequence[Row]) -> str:
     left = ("network", "method", "bits", "gating", "recipe")
     cells = [_cells(line) for line in lines]
     known = Counter(_identity(line) for line in lines)
-    if all(count == 1 for what, count in known.items() if what):
-        return aligned(header, cells, left)
     names = [line.ours.first.recipe if line.ours and known[_identity(line)] > 1 else "" for line in lines]
     named = [(*row, name) for row, name in zip(cells, names, strict=True)]
-    return aligned((*header, "recipe"), named, left)
+    shown = [number for number in range(len(header) + 1) if any(row[number] for row in named)]
+    heads = (*header, "recipe")
+    return aligned([heads[number] for number in shown], [[row[number] for number in shown] for row in named], left)
 
 
 def _identity(row: Row) -> tuple[str, ...]:

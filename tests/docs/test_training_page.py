@@ -67,11 +67,15 @@ def test_what_came_out_is_what_the_stored_results_say() -> None:
 def test_the_sweep_of_fixed_thresholds_is_that_of_the_stored_results() -> None:
     cells: dict[str, dict[str, str]] = {}
     for row in rows(load_results([ROOT / "traces" / "results"]).results, 3):
-        of = cells.setdefault(f"{row.claim.threshold:g}", {"paper": f"{row.claim.score:.1f} ({row.claim.sparsity:.1f})"})
+        of = cells.setdefault(
+            f"{row.claim.threshold:g}", {"paper": f"{row.claim.score:.1f} ({row.claim.sparsity:.1f})"}
+        )
         if row.ours is not None:
             of[row.ours.first.policy] = f"{row.ours.score:.2f} ({row.ours.sparsity:.1f})"
     assert len(cells) == 7
-    expected = [[threshold, *(of.get(key, "-") for key in ("keep", "zero", "paper"))] for threshold, of in cells.items()]
+    expected = [
+        [threshold, *(of.get(key, "-") for key in ("keep", "zero", "paper"))] for threshold, of in cells.items()
+    ]
     assert [row for row in ROWS if re.fullmatch(r"-?\d", row[0])] == expected
 
 

@@ -7,13 +7,11 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 OPTIONS = ("bits", "weight_bits", "batch", "shortcut_bits")
-Default = TypeVar("Default", int, None)
 DEFAULT_WEIGHT_BITS = 8  # the release's own example
 SHORTCUTS = "bits of the trace's shortcuts (default: 16, or 20, 24, 32 where fewer leave codes unlinked)"
 
@@ -57,8 +55,8 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
     from pgsim.train.release.state import read_release
 
     bits = bits_of(args.bits, "a state dict of the release", "--bits 3/2 for -a 3 -pb 2")
-    widths = Widths(*bits, _width("--weight-bits", args.weight_bits, DEFAULT_WEIGHT_BITS, 2, 15))
-    shortcut_bits = _width("--shortcut-bits", args.shortcut_bits, None, 8, 32)
+    widths = Widths(*bits, _width("--weight-bits", args.weight_bits, 2, 15) or DEFAULT_WEIGHT_BITS)
+    shortcut_bits = _width("--shortcut-bits", args.shortcut_bits, 8, 32)
     if args.result:
         raise InputError("--result must be left out for a state dict of the release, which does not tell its training")
     net = read_release(Path(args.checkpoint))
@@ -116,10 +114,10 @@ def bits_of(text: str | None, what: str, example: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _width(option: str, given: int | None, default: Default, low: int, high: int) -> int | Default:
+def _width(option: str, given: int | None, low: int, high: int) -> int | None:
     if given is not None and not low <= given <= high:
         raise InputError(f"{option} must be in {low}..{high}, not {given}")
-    return default if given is None else given
+    return given
 
 
 def _batch(text: str, images: int) -> tuple[int, int]:

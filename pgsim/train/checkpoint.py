@@ -81,7 +81,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if raw["format"] != FORMAT:
         raise InputError(f"{path} must be a checkpoint of pgsim train (format {FORMAT}), not another file")
     kinds = {"step": int, "model": dict, "averaged": dict, "targets": dict, "optimiser": dict, "finished": bool}
-    fields = checked_fields(raw, {"recipe": str, **kinds}, str(path))
+    fields = checked_fields({"data": "", **raw}, {"recipe": str, "data": str, **kinds}, str(path))
     sums = checked_fields({"epoch_so_far": (0.0, 0.0), **raw}, {"epoch_so_far": tuple}, str(path))["epoch_so_far"]
     if len(sums) != 2 or any(not is_of(value, float) for value in sums):
         raise InputError(f"{path}: epoch_so_far must be two finite numbers, not {show(sums)}")
@@ -103,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimiser=fields["optimiser"],
         finished=fields["finished"],
         epoch_so_far=(sums[0], sums[1]),
-        data=stored_data(raw, path),
+        data=fields["data"],
     )
 
 
@@ -135,11 +135,6 @@ def load_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict) or not isinstance(raw.get("format"), int | str):
         raise InputError(f"{path} must be a checkpoint of pgsim train (format {FORMAT}), not another file")
     return raw
-
-
-def stored_data(raw: Mapping[str, Any], path: Path) -> str:
-    """Return a checkpoint's digest of its training data, empty where it is older than these."""
-    return str(checked_fields({"data": "", **raw}, {"data": str}, str(path))["data"])
 
 
 def stored_meta(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

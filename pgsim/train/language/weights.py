@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.train.checked import check_best, check_optimiser, checked_fields, checked_tensor, load_arrays, load_state
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_data, stored_meta
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.language.model import LanguageModel, build_model
 from pgsim.train.language.recipe import TASK, LanguageRecipe, language_recipe_text, parse_language_recipe
@@ -64,8 +64,8 @@ def load_language_checkpoint(path: Path) -> LanguageCheckpoint:
     if raw.pop("format", None) != CHECKPOINT_FORMAT:
         raise InputError(f"{path} must be a checkpoint of a language model, not another file")
     tensors = {"model": dict, "best": dict, "best_history": dict, "optimiser": dict, "state": tuple}
-    kinds = {"recipe": str, "vocabulary": int, "step": int, "loss": float, "finished": bool, **tensors}
-    fields = checked_fields(raw, kinds, str(path))
+    kinds = {"recipe": str, "vocabulary": int, "step": int, "loss": float, "finished": bool, "data": str, **tensors}
+    fields = checked_fields({"data": "", **raw}, kinds, str(path))
     recipe = parse_language_recipe(fields["recipe"], str(path))
     check_best(fields["best"], fields["best_history"], "valid_perplexity", str(path))
     model = _network(fields["model"], recipe, fields["vocabulary"], f"{path}: model")
@@ -83,7 +83,7 @@ def load_language_checkpoint(path: Path) -> LanguageCheckpoint:
         checked_tensor(value, f"{path}: state: {name}", (recipe.batch_size, recipe.hidden_units), torch.float32)
     kept = ("step", "exp_avg", "exp_avg_sq")
     check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(model, recipe), kept, fields["step"])
-    return LanguageCheckpoint(**{"targets": None, **fields, "recipe": recipe, "data": stored_data(raw, path)})
+    return LanguageCheckpoint(**{"targets": None, **fields, "recipe": recipe})
 
 
 def _network(values: Mapping[str, Any], recipe: LanguageRecipe, vocabulary: int, where: str) -> LanguageModel:

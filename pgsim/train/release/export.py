@@ -97,18 +97,13 @@ def build_release_trace(
     float run or a batch norm leaves the numbers that a trace can have.
     """
     _check_finite(net, run)
-    choices = SHORTCUT_CHOICES if shortcut_bits is None else (shortcut_bits,)
-    export, compared = None, None
-    for bits in choices:
-        other = _Export(net, widths, run, bits)
-        other.build()
-        found = other.comparison()
-        if compared is None or len(found.unlinked) < len(compared.unlinked):
-            export, compared = other, found
-        if not compared.unlinked:
+    first, *wider = SHORTCUT_CHOICES if shortcut_bits is None else (shortcut_bits,)
+    export = _Export(net, widths, run, first)
+    for bits in wider:
+        if not export.unlinked:
             break
-    assert export is not None
-    assert compared is not None
+        export = min(export, _Export(net, widths, run, bits), key=lambda one: len(one.unlinked))  # of equals the first
+    compared = export.comparison()
     extra = {"float32": compared.as_info(), "predictions": run.logits.argmax(dim=1).tolist()}
     source = InMemory(tuple(export.tensors), (export.first,))
     return Trace(tuple(export.layers), len(run.logits), source, {**info, **extra}, "", (export.boundary,)), compared
@@ -116,12 +111,11 @@ def build_release_trace(
 
 def _check_finite(net: ReleaseNet, run: FloatRun) -> None:
     """Refuse a float run with NaN or infinity, by the first place that has one."""
-    blocks = [block.name for block in net.blocks]
-    outputs = [conv.output for conv in run.convs]
-    names = [f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")]
     found = [("the stem", run.streams[0])]
-    for number, (first, second, stream) in enumerate(zip(outputs[::2], outputs[1::2], run.streams[1:], strict=True)):
-        found += [(names[2 * number], first), (names[2 * number + 1], second), (blocks[number], stream)]
+    for number, block in enumerate(net.blocks):
+        first, second = (conv.output for conv in run.convs[2 * number : 2 * number + 2])
+        stream = run.streams[number + 1]
+        found += [(f"{block.name}.conv1", first), (f"{block.name}.conv2", second), (block.name, stream)]
     for name, values in [*found, ("the classifier", run.logits)]:
         if not bool(values.isfinite().all()):
             raise InputError(f"{name}: outputs of the float network must be finite on these images, not overflow")
@@ -152,8 +146,14 @@ class _Export:
         self.stream_name = STEM
         self.first = self.stream = self._stem()
         self.input_name: str | None = None
+        self._build()
 
-    def build(self) -> None:
+    @property
+    def unlinked(self) -> tuple[str, ...]:
+        """Layers whose codes are recorded on their own."""
+        return tuple(layer.name for layer in self.layers if layer.input_name is None)
+
+    def _build(self) -> None:
         """Add the stem's output, whose codes feed the first layer, and all blocks."""
         step = self._requantise_stream(f"{STEM}.codes", 0)
         channels, height, width = self.first.shape[1:]
@@ -197,8 +197,7 @@ class _Export:
 
     def comparison(self) -> Comparison:
         """Return what was counted."""
-        unlinked = tuple(layer.name for layer in self.layers if layer.input_name is None)
-        return Comparison(self.masks, self.differing, self.unexplained, self.error, unlinked)
+        return Comparison(self.masks, self.differing, self.unexplained, self.error, self.unlinked)
 
     def _add_layer(self, name: str, conv: ConvRun, stride: int, gated: Block | None) -> LayerValues:
         """Add a layer over the codes of the float run, gated by a block's thresholds, and compare it."""

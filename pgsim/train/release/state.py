@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.io.strict import show
+from pgsim.train.checked import checked_tensor
 from pgsim.train.checkpoint import unpickled
 
 STAGES = (("layer1", 16, 1), ("layer2", 32, 2), ("layer3", 64, 2))  # name, channels, stride of the first block
@@ -26,12 +27,7 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 COUNTER = ".num_batches_tracked"  # of batch norm; of no use in evaluation, and absent from some files
 CLIP = "relu.upper_bound"  # of a PactReLU: there where the network was trained with -pact
 MARK = "layer1.0.conv1.weight"  # in every state dict of a CIFAR ResNet, in no checkpoint of pgsim train
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "net",
-    "model",
-)  # under which training scripts keep one among other things
+WRAPPERS = ("state_dict", "model_state_dict", "net", "model")  # where training scripts keep one beside other things
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ def read_release(path: Path) -> ReleaseNet:
 
 def parse_state(raw: Mapping[str, Any], where: str) -> ReleaseNet:
     """Return the network of a state dict; `where` names it in an InputError (see `read_release`)."""
-    state = {str(key).removeprefix(REPLICATED): _detached(value) for key, value in raw.items()}
+    state = {str(key).removeprefix(REPLICATED): value for key, value in raw.items()}
     if len(state) < len(raw):
         raise InputError(f"{where} must hold every tensor once, not with and without {REPLICATED!r}")
     state = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
@@ -170,7 +166,7 @@ def parse_state(raw: Mapping[str, Any], where: str) -> ReleaseNet:
     for key, value in state.items():
         if key not in shapes:
             raise InputError(f"{where} must hold the names of the release's ResNet-20 only, not {key!r}")
-        _check(where, key, value, shapes[key])
+        state[key] = _checked(where, key, value, shapes[key])
 
     def norm(name: str) -> Norm:
         return Norm(*(state[f"{name}.{part}"] for part in NORM))
@@ -196,23 +192,17 @@ def parse_state(raw: Mapping[str, Any], where: str) -> ReleaseNet:
     )
 
 
-def _detached(value: Any) -> Any:
-    """Return a parameter as the tensor that it holds, without its gradient."""
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _check(where: str, key: str, value: object, shape: tuple[int, ...]) -> None:
+def _checked(where: str, key: str, value: object, shape: tuple[int, ...]) -> Tensor:
+    """Return what a name holds, a parameter without its gradient; raise InputError for what it must not."""
     if not isinstance(value, Tensor) or value.dtype != torch.float32:
         kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"{where}: {key} must be a float32 tensor, not {kind}")
     if value.layout is not torch.strided or value.device.type != "cpu":
         kind = value.device.type if value.layout is torch.strided else str(value.layout).removeprefix("torch.")
         raise InputError(f"{where}: {key} must be a dense tensor with its values, not a {kind} one")
-    if tuple(value.shape) != shape:
-        raise InputError(f"{where}: {key} must be {list(shape)}, not {list(value.shape)}")
-    if not bool(torch.isfinite(value).all()):
-        raise InputError(f"{where}: {key} must be finite, not hold NaN or infinity")
+    value = checked_tensor(value, f"{where}: {key}", shape, torch.float32)
     if key.endswith("running_var") and bool((value < 0).any()):
         raise InputError(f"{where}: {key} must be 0 or more, not {float(value.min()):g}")
     if key.endswith(CLIP) and not float(value) > 0:
         raise InputError(f"{where}: {key} must be above 0, not {float(value):g}")
+    return value

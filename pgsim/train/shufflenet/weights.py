@@ -21,7 +21,7 @@ from pgsim.train.checked import (
     load_arrays,
     load_state,
 )
-from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, sgd_groups, stored_data, stored_meta
+from pgsim.train.checkpoint import load_tensors, save_arrays, save_tensors, sgd_groups, stored_meta
 from pgsim.train.data import open_npz
 from pgsim.train.recipe import read_fields
 from pgsim.train.shufflenet.network import ShuffleNetV2, quantised
@@ -107,8 +107,8 @@ def load_shufflenet_checkpoint(path: Path) -> ShuffleNetCheckpoint:
     if raw.pop("format", None) != CHECKPOINT_FORMAT:
         raise InputError(f"{path} must be a checkpoint of a ShuffleNet, not another file")
     tensors = {"model": dict, "best": dict, "best_history": dict, "targets": dict, "optimiser": dict}
-    kinds = {"recipe": str, "step": int, "loss": float, "finished": bool, **tensors}
-    fields = checked_fields(raw, kinds, str(path))
+    kinds = {"recipe": str, "step": int, "loss": float, "finished": bool, "data": str, **tensors}
+    fields = checked_fields({"data": "", **raw}, kinds, str(path))
     recipe = parse_shufflenet_recipe(fields["recipe"], str(path))
     check_best(fields["best"], fields["best_history"], "held_out_accuracy", str(path))
     with torch.random.fork_rng(devices=()):
@@ -120,7 +120,7 @@ def load_shufflenet_checkpoint(path: Path) -> ShuffleNetCheckpoint:
     fields["targets"] = checked_tensors(fields["targets"], thresholds, f"{path}: targets", recipe.name)
     kept = ["momentum_buffer"] if recipe.momentum else []
     check_optimiser(fields["optimiser"], f"{path}: optimiser", optimiser_groups(net, recipe), kept, fields["step"])
-    return ShuffleNetCheckpoint(**{**fields, "recipe": recipe, "data": stored_data(raw, path)})
+    return ShuffleNetCheckpoint(**{**fields, "recipe": recipe})
 
 
 def optimiser_groups(net: nn.Module, recipe: ShuffleNetRecipe) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,23 @@ def find_start(name: str, out: Path, data: Path) -> Path:
     )
 
 
-def start_from_run(net: PGResNet, path: Path) -> None:
-    """Copy another run's weights and batch norms; clips and thresholds stay as they are.
+def check_start(name: str, path: Path, history: Mapping[str, Any]) -> None:
+    """Refuse, with an InputError, to start from a run that is not finished, `history` being what is known of it.
+
+    A recipe that names a file has its way: a bare run name promises all of its epochs.
+    """
+    if path.name != Path(name).name and history.get("finished") is not True:
+        way = "go on with --resume, or let the recipe name the file"
+        raise InputError(f"{path} must be of a finished run, not of one short of its end; {way}")
+
+
+def start_from_run(net: PGResNet, path: Path) -> dict[str, Any]:
+    """Copy another run's weights and batch norms; clips and thresholds stay as they are. Return its history.
 
     Raises InputError where the networks differ.
     """
-    state, source = net.state_dict(), read_network(path)[0].state_dict()
+    given_net, _, history = read_network(path)
+    state, source = net.state_dict(), given_net.state_dict()
     for name, tensor in state.items():
         if name.endswith((".alpha", ".delta")):
             continue
@@ -80,3 +92,4 @@ def start_from_run(net: PGResNet, path: Path) -> None:
             found = "missing" if given is None else str(list(given.shape))
             raise InputError(f"{path}: {name} must be {list(tensor.shape)}, as in the recipe's network, not {found}")
         tensor.copy_(given)
+    return history

@@ -204,6 +204,8 @@ def test_the_penalty_pulls_thresholds_to_where_they_were_set(folder: Path, tmp_p
 
 def test_gated_and_dense_models_start_from_a_float_run(folder: Path, tmp_path: Path) -> None:
     source = trained(folder, tmp_path, recipe(**FLOAT, name="source", epochs=8, learning_rate=0.05))
+    source.test()
+    source.save_best(tmp_path / "source.weights.npz")
     float_score = score(source.model, source.corpus.valid).perplexity
     starts = ["source", "source.pt", str(tmp_path / "source.weights.npz")]
     for k, (changes, name) in enumerate(zip(({}, {"cell": "dense", "pred_bits": 4}, {}), starts, strict=True)):
@@ -232,6 +234,20 @@ def test_a_start_that_does_not_fit_is_refused(
     run = new_run(folder, tmp_path, recipe(**{"start_from": "source", **changes}))
     with pytest.raises(InputError, match=message):
         run.start(tmp_path, folder)
+
+
+def test_a_run_short_of_its_end_is_started_from_by_its_files_name_only(folder: Path, tmp_path: Path) -> None:
+    source = new_run(folder, tmp_path, recipe(**FLOAT, name="source", epochs=2))
+    source.start(tmp_path, folder)
+    assert not finish(source, tmp_path, lambda: source.step == source.steps_per_epoch)
+    for left in ("source.weights.npz", "source.pt"):
+        run = new_run(folder, tmp_path, recipe(start_from="source"))
+        with pytest.raises(InputError, match=rf"{left} must be of a finished run, not of one short of its end; go on"):
+            run.start(tmp_path, folder)
+        run = new_run(folder, tmp_path, recipe(start_from=left))
+        run.start(tmp_path, folder)
+        assert torch.equal(run.model.cell.weight_ih, source.best["cell.weight_ih_l0"])
+        (tmp_path / left).unlink()
 
 
 def test_a_tied_network_does_not_start_from_one_with_a_projection(folder: Path, tmp_path: Path) -> None:

@@ -364,9 +364,12 @@ def test_a_run_starts_from_random_weights_and_another_from_what_it_left(folder: 
     run = loop.Run(first, folder, tmp_path, read_train(folder))
     run.start(folder)
     before = run.net.blocks[0].conv1.weight.detach().clone()
+    later = recipe(name="later", float_weights="first", **plain)
+    assert not loop.train(run, tmp_path, lambda _: None, lambda: True)
+    with pytest.raises(InputError, match=r"first\.pt must be of a finished run, not of one short of its end; go on"):
+        loop.Run(later, folder, tmp_path, read_train(folder)).start(folder)
     assert loop.train(run, tmp_path, lambda _: None, lambda: False)
     assert not torch.equal(before, run.net.blocks[0].conv1.weight)
-    later = recipe(name="later", float_weights="first", **plain)
     with pytest.raises(InputError, match=r"a recipe must start from a run of pgsim train in .* not 'first'"):
         loop.Run(later, folder, tmp_path / "none", read_train(folder)).start(folder)
     start = loop.Run(later, folder, tmp_path, read_train(folder))

@@ -32,7 +32,7 @@ from pgsim.train.language.weights import (
     start_from,
 )
 from pgsim.train.schedule import warm_cosine
-from pgsim.train.weights import find_start
+from pgsim.train.weights import check_start, find_start
 
 VALID_STREAMS = 20
 SCORED_ROWS = 700
@@ -153,8 +153,10 @@ class LanguageRun:
 
     def start(self, out: Path, data: Path) -> None:
         """Begin from the recipe's `start_from`, or from random weights; calibrate clips and thresholds."""
-        if self.recipe.start_from:
-            start_from(self.model, find_start(self.recipe.start_from, out, data))
+        name = self.recipe.start_from
+        if name:
+            found = find_start(name, out, data)
+            check_start(name, found, start_from(self.model, found))
         start_clips(self.model, self._calibration_windows(), self.recipe.clip)
         self._place_thresholds()
 

@@ -160,12 +160,13 @@ def read_language_model(path: Path) -> tuple[LanguageModel, LanguageRecipe, dict
     return model.eval(), recipe, {**history, "finished": "test_perplexity" in history}
 
 
-def start_from(model: LanguageModel, path: Path) -> None:
+def start_from(model: LanguageModel, path: Path) -> dict[str, Any]:
     """Copy embedding, cell and projection of another run's best epoch; clips and thresholds stay as they are.
 
-    Raises InputError where the networks differ in size or in `tied`.
+    Returns what is known of that run's training. Raises InputError where the networks differ in size or in `tied`.
     """
-    source = {name.removesuffix("_l0"): value for name, value in read_language_model(path)[0].state_dict().items()}
+    given_model, _, history = read_language_model(path)
+    source = {name.removesuffix("_l0"): value for name, value in given_model.state_dict().items()}
     for name, tensor in model.state_dict().items():
         if name.endswith((".bound", ".delta")):
             continue
@@ -178,3 +179,4 @@ def start_from(model: LanguageModel, path: Path) -> None:
         tensor.copy_(given)
     if model.projection is None and "projection" in source:
         raise InputError(f"{path} must be of a network with tied words, as the recipe's, not of one with a projection")
+    return history

@@ -31,7 +31,7 @@ from pgsim.train.shufflenet.weights import (
     save_shufflenet_weights,
     start_from,
 )
-from pgsim.train.weights import find_start
+from pgsim.train.weights import check_start, find_start
 
 CALIBRATION_IMAGES = 64
 THRESHOLD_STEPS = 2
@@ -78,8 +78,10 @@ class ShuffleNetRun:
 
     def start(self, out: Path, data: Path) -> None:
         """Begin from the recipe's `start_from`, or from random weights; calibrate clips and thresholds."""
-        if self.recipe.start_from:
-            start_from(self.net, find_start(self.recipe.start_from, out, data))
+        name = self.recipe.start_from
+        if name:
+            found = find_start(name, out, data)
+            check_start(name, found, start_from(self.net, found))
         if self.recipe.gated != "float":
             start_clips(self.net, self._calibration_images())
         self._place_thresholds()

@@ -86,14 +86,18 @@ def read_trunk(net: nn.Module, path: Path) -> None:
     load_arrays(state, arrays, str(path), "a ShuffleNet V2 0.5x trunk")
 
 
-def start_from(net: ShuffleNetV2, path: Path) -> None:
-    """Copy weights and norms of another run's best epoch, or of a float trunk; clips and thresholds stay."""
+def start_from(net: ShuffleNetV2, path: Path) -> dict[str, Any]:
+    """Copy weights and norms of another run's best epoch, or of a float trunk; clips and thresholds stay.
+
+    Returns what is known of that run's training; a trunk counts as finished.
+    """
     if path.suffix == ".npz" and "meta" not in open_npz(path):
         read_trunk(net, path)
-        return
-    source = read_shufflenet(path)[0].state_dict()
+        return {"finished": True}
+    source, _, history = read_shufflenet(path)
     state = {n: t for n, t in net.state_dict().items() if not n.endswith(QUANTISERS)}
-    _copy(state, source, path)
+    _copy(state, source.state_dict(), path)
+    return history
 
 
 def save_shufflenet_checkpoint(path: Path, kept: ShuffleNetCheckpoint) -> None:

@@ -62,7 +62,8 @@ class Score:
     Attributes:
         words: predicted, each word of the split but the first.
         nats: the sum of -ln p over them.
-        outputs, updated: pre-activations of the cell, and those whose mask was 1; equal where nothing is gated.
+        outputs, updated: pre-activations of the cell, and those whose mask was 1; equal where nothing is gated. With
+            several streams the padding that ends the last ones counts, too: fewer words than there are streams.
     """
 
     words: int

@@ -6,6 +6,7 @@ The plain twin, used in evaluation and by the tests, is `pact(batch_norm(x) + sh
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -15,18 +16,40 @@ from torch import Tensor, nn
 
 from pgsim.train import kernels
 
+WIDTH = 1024
+"""Values in a row of the matrices that kernels walk: rows as short as 16 channels leave vectors and time unused."""
+
 
 def runs_kernels(x: Tensor) -> bool:
     """Tell whether the kernels of `pgsim.train.kernels` take x: on a CPU. Elsewhere torch's own operations do."""
     return x.device.type == "cpu"
 
 
+def pixels_a_row(x: Tensor) -> int:
+    """Return how many pixels of [N, C, H, W] a row of `rows` holds: a power of two that divides N*H*W, C times which
+    is at most WIDTH, or 1."""
+    channels = x.shape[1]
+    most = 1 << max(0, (WIDTH // channels).bit_length() - 1)
+    return math.gcd(x.numel() // channels, most)
+
+
 def rows(x: Tensor) -> NDArray[Any]:
-    """View a channels-last tensor [N, C, H, W] as a contiguous matrix [N*H*W, C]; copies only if it is not."""
+    """View a channels-last tensor [N, C, H, W] as a contiguous matrix [N*H*W/k, k*C], k = `pixels_a_row`; copies only
+    if it is not."""
     view = x.detach().permute(0, 2, 3, 1)
     if not view.is_contiguous():
         view = view.contiguous()
-    return view.reshape(-1, x.shape[1]).numpy()
+    return view.reshape(-1, pixels_a_row(x) * x.shape[1]).numpy()
+
+
+def along_rows(values: NDArray[Any], x: Tensor) -> NDArray[np.float32]:
+    """Repeat one value a channel [C] for each pixel of a row of `rows(x)`: float32 [k*C]."""
+    return np.tile(values.astype(np.float32), pixels_a_row(x))
+
+
+def by_channel(sums: NDArray[np.float64], x: Tensor) -> NDArray[np.float64]:
+    """Add what was summed over the columns of `rows(x)` [k*C] by channel: float64 [C]."""
+    return sums.reshape(-1, x.shape[1]).sum(0)
 
 
 def new_like(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -56,8 +79,8 @@ class NormPact(torch.autograd.Function):
         eps: float,
     ) -> tuple[Tensor, Tensor]:
         data = rows(x)
-        total, square = kernels.channel_moments(data)
-        count = data.shape[0]
+        total, square = (by_channel(sums, x) for sums in kernels.column_moments(data))
+        count = x.numel() // x.shape[1]
         mean = total / count
         variance = np.maximum(square / count - mean * mean, 0.0)
         inverse = 1.0 / np.sqrt(variance + eps)
@@ -68,8 +91,8 @@ class NormPact(torch.autograd.Function):
             data,
             data if shortcut is None else rows(shortcut),
             shortcut is not None,
-            scale.astype(np.float32),
-            shift.astype(np.float32),
+            along_rows(scale, x),
+            along_rows(shift, x),
             float(alpha),
             levels,
             rows(clipped),
@@ -93,17 +116,18 @@ class NormPact(torch.autograd.Function):
         more = grad_clipped if grad_real is not None else None
         data, dy = rows(x), new_like(x)
         grad = rows(first)
-        total, product, above = kernels.clip_backward(
+        *sums, above = kernels.clip_backward(
             grad, grad if more is None else rows(more), more is not None, rows(state), data, rows(dy)
         )
-        count = data.shape[0]
+        total, product = (by_channel(each, x) for each in sums)
+        count = x.numel() // x.shape[1]
         mean, inverse = ctx.mean, ctx.inverse
         grad_gamma = (product - total * mean) * inverse
         scale = gamma.detach().numpy().astype(np.float64) * inverse
         on_x = -scale * inverse * grad_gamma / count
         constant = -scale * total / count - on_x * mean
         grad_x = new_like(x)
-        a, b, c = (v.astype(np.float32) for v in (scale, on_x, constant))
+        a, b, c = (along_rows(v, x) for v in (scale, on_x, constant))
         kernels.affine_backward(rows(dy), data, a, b, c, rows(grad_x))
         return (
             grad_x,

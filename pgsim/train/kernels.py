@@ -1,8 +1,9 @@
-"""Fused element-wise kernels of the training step, single-threaded, over rows of channels.
+"""Fused element-wise kernels of the training step, single-threaded, over matrices.
 
-A channels-last tensor [N, C, H, W] is a matrix [M, C] with M = N*H*W, and every kernel walks it row by row, so that the
-inner loop over channels is contiguous. Sums over rows are kept in float32 for `BLOCK` rows at most and then added in
-float64: the order of the rows is part of the result and must not change.
+A channels-last tensor [N, C, H, W] is a matrix of N*H*W pixels, some side by side in a row (`pgsim.train.fused.rows`).
+Every kernel walks it row by row, so that the inner loop over columns is contiguous; a column is of one channel.
+Sums over rows are kept in float32 for `BLOCK` rows at most and then added in float64: the order of the rows is part of
+the result and must not change.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ def _moment_block(x: F32, first: int, last: int, s: F32, q: F32) -> None:
 
 
 @njit(cache=True)
-def channel_moments(x: F32) -> tuple[F64, F64]:
-    """Return sum and sum of squares of every column of x [M, C], float64 [C] each."""
-    rows, channels = x.shape
-    total, square = np.zeros(channels), np.zeros(channels)
-    s, q = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+def column_moments(x: F32) -> tuple[F64, F64]:
+    """Return sum and sum of squares of every column of x [M, D], float64 [D] each."""
+    rows, columns = x.shape
+    total, square = np.zeros(columns), np.zeros(columns)
+    s, q = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
     for first in range(0, rows, BLOCK):
         s[:] = 0
         q[:] = 0
         _moment_block(x, first, min(first + BLOCK, rows), s, q)
-        for c in range(channels):
+        for c in range(columns):
             total[c] += s[c]
             square[c] += q[c]
     return total, square
@@ -61,17 +62,17 @@ def affine_clip(
     state: U8,
 ) -> None:
     """Write y = scale*x + shift (+ add), clipped to [0, alpha], its codes rne(y/alpha*levels) and its state."""
-    rows, channels = x.shape
+    rows, columns = x.shape
     bound, factor = np.float32(alpha), np.float32(levels / alpha)
     zero = np.float32(0)
     for i in range(rows):
         if has_add:
-            for c in range(channels):
+            for c in range(columns):
                 clipped[i, c] = scale[c] * x[i, c] + shift[c] + add[i, c]
         else:
-            for c in range(channels):
+            for c in range(columns):
                 clipped[i, c] = scale[c] * x[i, c] + shift[c]
-        for c in range(channels):
+        for c in range(columns):
             y = clipped[i, c]
             state[i, c] = np.uint8(y > zero) + np.uint8(y >= bound)
             z = min(max(y, zero), bound)
@@ -104,21 +105,21 @@ def _clip_block(
 def clip_backward(grad: F32, more: F32, has_more: bool, state: U8, x: F32, dy: F32) -> tuple[F64, F64, float]:
     """Write dy, the gradient (grad + more) where the value was inside the clip; return column sums.
 
-    Returns sum(dy) and sum(dy * x) per channel, and the gradient of alpha, the sum over values above the clip.
+    Returns sum(dy) and sum(dy * x) per column, and the gradient of alpha, the sum over values above the clip.
     """
-    rows, channels = x.shape
-    total, product, above = np.zeros(channels), np.zeros(channels), 0.0
+    rows, columns = x.shape
+    total, product, above = np.zeros(columns), np.zeros(columns), 0.0
     s, q, top = (
-        np.zeros(channels, np.float32),
-        np.zeros(channels, np.float32),
-        np.zeros(channels, np.float32),
+        np.zeros(columns, np.float32),
+        np.zeros(columns, np.float32),
+        np.zeros(columns, np.float32),
     )
     for first in range(0, rows, BLOCK):
         s[:] = 0
         q[:] = 0
         top[:] = 0
         _clip_block(grad, more, has_more, state, first, min(first + BLOCK, rows), x, dy, s, q, top)
-        for c in range(channels):
+        for c in range(columns):
             total[c] += s[c]
             product[c] += q[c]
             above += top[c]
@@ -127,7 +128,7 @@ def clip_backward(grad: F32, more: F32, has_more: bool, state: U8, x: F32, dy: F
 
 @njit(cache=True, fastmath=True)
 def affine_backward(dy: F32, x: F32, a: F32, b: F32, c0: F32, out: F32) -> None:
-    """Write out = a*dy + b*x + c0, per channel: batch norm's input gradient."""
+    """Write out = a*dy + b*x + c0, per column: batch norm's input gradient."""
     for i in range(x.shape[0]):
         for c in range(x.shape[1]):
             out[i, c] = a[c] * dy[i, c] + b[c] * x[i, c] + c0[c]
@@ -153,7 +154,7 @@ def gate(
     high: F32, low: F32, threshold: F32, delta: F32, unit: float, up: float, slope: float, factor: float, sparse: bool,
     keep: bool, out: F32, mask: U8, weight: F32,
 ) -> None:  # fmt: skip
-    """Combine the two phases' accumulators [M, C] and note how much each output moves its threshold.
+    """Combine the two phases' accumulators [M, D] and note how much each output moves its threshold.
 
     mask = high > threshold; out = unit*(up*high + mask*low); weight = -factor*slope*m*unit*low*s*(1-s) with
     s = sigmoid(slope*(unit*up*high - delta)) and m = mask if `sparse`, else 1. Without `keep` an output that is not
@@ -184,12 +185,12 @@ def _gate_block(grad: F32, mask: U8, weight: F32, first: int, last: int, masked:
 
 @njit(cache=True)
 def gate_backward(grad: F32, mask: U8, weight: F32, masked: F32) -> F64:
-    """Write masked = mask*grad and return sum(grad * weight) per channel, the gradient of delta."""
-    rows, channels = grad.shape
-    total, s = np.zeros(channels), np.zeros(channels, np.float32)
+    """Write masked = mask*grad and return sum(grad * weight) per column, the gradient of delta."""
+    rows, columns = grad.shape
+    total, s = np.zeros(columns), np.zeros(columns, np.float32)
     for first in range(0, rows, BLOCK):
         s[:] = 0
         _gate_block(grad, mask, weight, first, min(first + BLOCK, rows), masked, s)
-        for c in range(channels):
+        for c in range(columns):
             total[c] += s[c]
     return total

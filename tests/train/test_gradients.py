@@ -13,7 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from pgsim.train import blocks, gating  # noqa: E402
 from pgsim.train.blocks import Block, Options  # noqa: E402
-from pgsim.train.fused import norm_pact  # noqa: E402
+from pgsim.train.fused import norm_pact, pixels_a_row  # noqa: E402
 from pgsim.train.gating import SURROGATE_SLOPE, DenseConv, GatedConv  # noqa: E402
 from pgsim.train.quantise import PactQuantise, weight_codes  # noqa: E402
 
@@ -105,17 +105,21 @@ def test_pact_sends_the_gradient_inside_to_its_input_and_above_to_its_clip() -> 
     assert alpha.grad.item() == 13.0 + 14.0 + 15.0  # 1 from alpha on, as PACT has it
 
 
+@pytest.mark.parametrize(("shape", "pixels"), [((4, 16, 5, 5), 4), ((1, 24, 3, 3), 1), ((4, 16, 40, 40), 64)])
 @pytest.mark.parametrize("with_shortcut", [False, True])
-def test_the_fused_batch_norm_and_pact_equals_its_plain_twin(with_shortcut: bool) -> None:
-    x = channels_last(normal((4, 16, 5, 5), 6) * 2 + 1)
-    short = channels_last(normal((4, 16, 5, 5), 7).abs()) if with_shortcut else None
-    grads = [channels_last(normal((4, 16, 5, 5), 8)), channels_last(normal((4, 16, 5, 5), 9))]
+def test_the_fused_batch_norm_and_pact_equals_its_plain_twin(
+    with_shortcut: bool, shape: tuple[int, int, int, int], pixels: int
+) -> None:
+    x = channels_last(normal(shape, 6) * 2 + 1)
+    assert pixels_a_row(x) == pixels
+    short = channels_last(normal(shape, 7).abs()) if with_shortcut else None
+    grads = [channels_last(normal(shape, 8)), channels_last(normal(shape, 9))]
     results = []
     for fused in (True, False):
-        norm = nn.BatchNorm2d(16)
+        norm = nn.BatchNorm2d(shape[1])
         with torch.no_grad():
-            norm.weight.copy_(normal((16,), 10))
-            norm.bias.copy_(normal((16,), 11))
+            norm.weight.copy_(normal(shape[1:2], 10))
+            norm.bias.copy_(normal(shape[1:2], 11))
             norm.weight[3], norm.bias[3] = 0.0, 1.3  # all of this channel lies on the clip
         leaf, alpha = x.clone().requires_grad_(), torch.tensor(1.3, requires_grad=True)
         add = None if short is None else short.clone().requires_grad_()

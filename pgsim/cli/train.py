@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 import time
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    # Before torch loads: its threads would spin on for long after each operation, on cores that kernels want then.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         from pgsim.train import loop
     except ModuleNotFoundError as error:

@@ -7,6 +7,9 @@ The plain twin, used in evaluation and by the tests, is `pact(batch_norm(x) + sh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +21,8 @@ from pgsim.train import kernels
 
 WIDTH = 1024
 """Values in a row of the matrices that kernels walk: rows as short as 16 channels leave vectors and time unused."""
+PART = 2 * kernels.BLOCK
+"""Rows that a kernel walks in one go: the same for any number of threads, so that a run's bits are, too."""
 
 
 def runs_kernels(x: Tensor) -> bool:
@@ -47,9 +52,37 @@ def along_rows(values: NDArray[Any], x: Tensor) -> NDArray[np.float32]:
     return np.tile(values.astype(np.float32), pixels_a_row(x))
 
 
-def by_channel(sums: NDArray[np.float64], x: Tensor) -> NDArray[np.float64]:
-    """Add what was summed over the columns of `rows(x)` [k*C] by channel: float64 [C]."""
-    return sums.reshape(-1, x.shape[1]).sum(0)
+def by_channel(sums: Sequence[NDArray[np.float64]], x: Tensor) -> NDArray[np.float64]:
+    """Add sums over the columns of `rows(x)` [k*C], of each of its parts, by channel: float64 [C]."""
+    return np.sum(sums, 0).reshape(-1, x.shape[1]).sum(0)
+
+
+def in_parts(kernel: Callable[..., Any], *args: Any) -> list[Any]:
+    """Call a kernel on PART rows of every matrix among its arguments after the other, on as many threads as torch has.
+
+    Returns what the calls return, in the order of the rows. The matrices have equally many rows.
+    """
+    firsts = range(0, next(len(a) for a in args if _is_matrix(a)), PART)
+
+    def some(firsts: range) -> list[Any]:
+        return [kernel(*(a[first : first + PART] if _is_matrix(a) else a for a in args)) for first in firsts]
+
+    threads = min(torch.get_num_threads(), len(firsts))
+    if threads <= 1:
+        return some(firsts)
+    share = -(-len(firsts) // threads)
+    shares = [firsts[k : k + share] for k in range(0, len(firsts), share)]
+    others = [_pool(threads).submit(some, each) for each in shares[1:]]
+    return sum((other.result() for other in others), some(shares[0]))
+
+
+def _is_matrix(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 2
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "pgsim kernel")
 
 
 def new_like(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -79,7 +112,7 @@ class NormPact(torch.autograd.Function):
         eps: float,
     ) -> tuple[Tensor, Tensor]:
         data = rows(x)
-        total, square = (by_channel(sums, x) for sums in kernels.column_moments(data))
+        total, square = (by_channel(sums, x) for sums in zip(*in_parts(kernels.column_moments, data), strict=True))
         count = x.numel() // x.shape[1]
         mean = total / count
         variance = np.maximum(square / count - mean * mean, 0.0)
@@ -87,7 +120,8 @@ class NormPact(torch.autograd.Function):
         scale = gamma.detach().numpy() * inverse
         shift = beta.detach().numpy() - scale * mean
         clipped, codes, state = new_like(x), new_like(x), new_like(x, torch.uint8)
-        kernels.affine_clip(
+        in_parts(
+            kernels.affine_clip,
             data,
             data if shortcut is None else rows(shortcut),
             shortcut is not None,
@@ -116,9 +150,9 @@ class NormPact(torch.autograd.Function):
         more = grad_clipped if grad_real is not None else None
         data, dy = rows(x), new_like(x)
         grad = rows(first)
-        *sums, above = kernels.clip_backward(
-            grad, grad if more is None else rows(more), more is not None, rows(state), data, rows(dy)
-        )
+        more_rows = grad if more is None else rows(more)
+        found = in_parts(kernels.clip_backward, grad, more_rows, more is not None, rows(state), data, rows(dy))
+        *sums, above = zip(*found, strict=True)
         total, product = (by_channel(each, x) for each in sums)
         count = x.numel() // x.shape[1]
         mean, inverse = ctx.mean, ctx.inverse
@@ -128,12 +162,12 @@ class NormPact(torch.autograd.Function):
         constant = -scale * total / count - on_x * mean
         grad_x = new_like(x)
         a, b, c = (along_rows(v, x) for v in (scale, on_x, constant))
-        kernels.affine_backward(rows(dy), data, a, b, c, rows(grad_x))
+        in_parts(kernels.affine_backward, rows(dy), data, a, b, c, rows(grad_x))
         return (
             grad_x,
             torch.from_numpy(grad_gamma.astype(np.float32)),
             torch.from_numpy(total.astype(np.float32)),
-            torch.tensor(above, dtype=torch.float32),
+            torch.tensor(sum(above), dtype=torch.float32),
             dy if ctx.has_shortcut else None,
             None,
             None,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pgsim.train import kernels
-from pgsim.train.fused import along_rows, by_channel, new_like, rows, runs_kernels
+from pgsim.train.fused import along_rows, by_channel, in_parts, new_like, rows, runs_kernels
 from pgsim.train.integer_conv import convolve_codes, narrowed
 from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
 
@@ -48,7 +48,7 @@ def gate_rows(
     numbers = (unit, 2.0**update_bits, SURROGATE_SLOPE, factor, sparse, keep)
     outputs = (rows(out), rows(mask), rows(slopes))
     limits, deltas = along_rows(threshold.numpy(), high), along_rows(delta.numpy(), high)
-    kernels.gate(rows(high), rows(low), limits, deltas, *numbers, *outputs)
+    in_parts(kernels.gate, rows(high), rows(low), limits, deltas, *numbers, *outputs)
     return out, mask, slopes
 
 
@@ -68,8 +68,8 @@ def gate_tensors(
 def gate_backward_rows(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
     """Return mask * grad, and the thresholds' gradient sum(grad * slopes), float32 [K], by `kernels.gate_backward`."""
     masked = new_like(grad)
-    grad_delta = by_channel(kernels.gate_backward(rows(grad), rows(mask), rows(slopes), rows(masked)), grad)
-    return masked, torch.from_numpy(grad_delta.astype(np.float32))
+    found = in_parts(kernels.gate_backward, rows(grad), rows(mask), rows(slopes), rows(masked))
+    return masked, torch.from_numpy(by_channel(found, grad).astype(np.float32))
 
 
 def gate_backward_tensors(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Fused element-wise kernels of the training step, single-threaded, over matrices.
+"""Fused element-wise kernels of the training step over matrices, without the interpreter's lock.
 
 A channels-last tensor [N, C, H, W] is a matrix of N*H*W pixels, some side by side in a row (`pgsim.train.fused.rows`).
 Every kernel walks it row by row, so that the inner loop over columns is contiguous; a column is of one channel.
@@ -32,7 +32,7 @@ def _moment_block(x: F32, first: int, last: int, s: F32, q: F32) -> None:
             q[c] += v * v
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def column_moments(x: F32) -> tuple[F64, F64]:
     """Return sum and sum of squares of every column of x [M, D], float64 [D] each."""
     rows, columns = x.shape
@@ -48,7 +48,7 @@ def column_moments(x: F32) -> tuple[F64, F64]:
     return total, square
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
 def affine_clip(
     x: F32,
     add: F32,
@@ -101,7 +101,7 @@ def _clip_block(
             q[c] += g * x[i, c]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def clip_backward(grad: F32, more: F32, has_more: bool, state: U8, x: F32, dy: F32) -> tuple[F64, F64, float]:
     """Write dy, the gradient (grad + more) where the value was inside the clip; return column sums.
 
@@ -126,7 +126,7 @@ def clip_backward(grad: F32, more: F32, has_more: bool, state: U8, x: F32, dy: F
     return total, product, above
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def affine_backward(dy: F32, x: F32, a: F32, b: F32, c0: F32, out: F32) -> None:
     """Write out = a*dy + b*x + c0, per column: batch norm's input gradient."""
     for i in range(x.shape[0]):
@@ -149,7 +149,7 @@ def sigmoid_slope(z: Any) -> Any:
     return e / (d * d)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
 def gate(
     high: F32, low: F32, threshold: F32, delta: F32, unit: float, up: float, slope: float, factor: float, sparse: bool,
     keep: bool, out: F32, mask: U8, weight: F32,
@@ -183,7 +183,7 @@ def _gate_block(grad: F32, mask: U8, weight: F32, first: int, last: int, masked:
             s[c] += g * weight[i, c]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def gate_backward(grad: F32, mask: U8, weight: F32, masked: F32) -> F64:
     """Write masked = mask*grad and return sum(grad * weight) per column, the gradient of delta."""
     rows, columns = grad.shape

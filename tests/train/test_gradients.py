@@ -135,6 +135,28 @@ def test_the_fused_batch_norm_and_pact_equals_its_plain_twin(
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_kernels_give_the_same_bits_on_any_number_of_threads() -> None:
+    """Of 25,600 pixels: 400 rows, of which no two threads get equally many."""
+    x, short, grad = (channels_last(normal((4, 16, 80, 80), seed)) for seed in (6, 7, 8))
+    delta, before = normal((16,), 9), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            norm, leaf, alpha = nn.BatchNorm2d(16), x.clone().requires_grad_(), torch.tensor(1.3, requires_grad=True)
+            clipped, codes = norm_pact(leaf, norm, alpha, short, 7)
+            torch.autograd.backward([clipped, codes], [grad, short])
+            out, mask, slopes = gating.gate_rows(codes, short.round(), delta.floor(), delta, 0.5, 2, True, True)
+            learned = [leaf.grad, norm.weight.grad, norm.bias.grad, alpha.grad, norm.running_mean, norm.running_var]
+            moved = gating.gate_backward_rows(grad, mask, slopes)
+            results.append([clipped, codes, *learned, out, mask, slopes, *moved])
+    finally:
+        torch.set_num_threads(before)
+    for found in results[1:]:
+        for got, expected in zip(found, results[0], strict=True):
+            assert torch.equal(got, expected)
+
+
 @pytest.mark.parametrize(("shifts", "stride", "keep"), [(False, 1, True), (False, 2, False), (True, 2, True)])
 def test_a_block_on_torch_s_own_operations_equals_the_one_on_kernels(
     shifts: bool, stride: int, keep: bool, monkeypatch: pytest.MonkeyPatch

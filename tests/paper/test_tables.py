@@ -145,6 +145,19 @@ def test_bounds_of_an_accuracy(score: float, sparsity: float, reached: bool) -> 
     assert row.score_difference == pytest.approx(score - 91.2)
 
 
+@pytest.mark.parametrize(
+    ("score", "sparsity", "reached"),
+    [(74.6, 76.9, True), (74.8, 71.0, False), (73.6, 71.0, False), (74.2, 77.1, False), (74.2, 64.9, False)],
+)
+def test_a_baseline_that_does_better_than_the_papers_is_not_within_bounds(
+    score: float, sparsity: float, reached: bool
+) -> None:
+    fixed = replace(RUN, method=Method.FIX_THRESHOLD, threshold=1.0, score=score, sparsity=sparsity)
+    (row,) = (row for row in rows([fixed], 1) if row.ours)
+    assert (row.claim.score, row.claim.sparsity) == (74.2, 71.0)
+    assert row.reached is reached
+
+
 def test_changes_are_from_the_float_network_of_each_side() -> None:
     given = replace(RUN, method=Method.FLOAT, bits=None, score=92.0, setting="given", sparsity=None, b_avg={})
     by_method = {row.claim.method: row for row in rows([RUN, given], 1) if row.ours}

@@ -72,7 +72,7 @@ def in_parts(kernel: Callable[..., Any], *args: Any) -> list[Any]:
         return some(firsts)
     share = -(-len(firsts) // threads)
     shares = [firsts[k : k + share] for k in range(0, len(firsts), share)]
-    others = [_pool(threads).submit(some, each) for each in shares[1:]]
+    others = [_pool(torch.get_num_threads()).submit(some, each) for each in shares[1:]]
     return sum((other.result() for other in others), some(shares[0]))
 
 

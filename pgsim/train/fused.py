@@ -67,12 +67,12 @@ def in_parts(kernel: Callable[..., Any], *args: Any) -> list[Any]:
     def some(firsts: range) -> list[Any]:
         return [kernel(*(a[first : first + PART] if _is_matrix(a) else a for a in args)) for first in firsts]
 
-    threads = min(torch.get_num_threads(), len(firsts))
-    if threads <= 1:
-        return some(firsts)
+    threads = torch.get_num_threads()
     share = -(-len(firsts) // threads)
+    if share == len(firsts):
+        return some(firsts)
     shares = [firsts[k : k + share] for k in range(0, len(firsts), share)]
-    others = [_pool(torch.get_num_threads()).submit(some, each) for each in shares[1:]]
+    others = [_pool(threads).submit(some, each) for each in shares[1:]]
     return sum((other.result() for other in others), some(shares[0]))
 
 

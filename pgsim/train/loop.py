@@ -7,7 +7,7 @@ import ctypes
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine, warm_steps
 from pgsim.train.teacher import TaughtViews, read_teacher, start_from_float
-from pgsim.train.weights import check_start, find_start, save_weights, start_from_run
+from pgsim.train.weights import save_weights, start_at, start_from_run
 
 EVAL_BATCH = 250
 CALIBRATION_IMAGES = 256
@@ -180,8 +180,7 @@ class Run:
         if name.endswith(".npz"):
             start_from_float(self.net, data / name)
         elif name:
-            found = find_start(name, self.out, data)
-            check_start(name, found, start_from_run(self.net, found))
+            start_at(name, self.out, data, partial(start_from_run, self.net))
 
     def hold_sparsity(self) -> None:
         """Set thresholds and targets anew where the recipe asks for it: between its first epochs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,14 @@ def find_start(name: str, out: Path, data: Path) -> Path:
     )
 
 
-def check_start(name: str, path: Path, history: Mapping[str, Any]) -> None:
-    """Refuse, with an InputError, to start from a run that is not finished, `history` being what is known of it.
+def start_at(name: str, out: Path, data: Path, copy: Callable[[Path], Mapping[str, Any]]) -> None:
+    """Start from the file that `find_start` has for a recipe's name; `copy` takes it and returns the run's history.
 
-    A recipe that names a file has its way: a bare run name promises all of its epochs.
+    Raises InputError where there is none, and for a run that is not finished: a bare name promises all of its epochs. A
+    recipe that names a file has its way.
     """
+    path = find_start(name, out, data)
+    history = copy(path)
     if path.name != Path(name).name and history.get("finished") is not True:
         way = "go on with --resume, or let the recipe name the file"
         raise InputError(f"{path} must be of a finished run, not of one short of its end; {way}")

@@ -136,7 +136,7 @@ def test_the_fused_batch_norm_and_pact_equals_its_plain_twin(
 
 
 def test_kernels_give_the_same_bits_on_any_number_of_threads() -> None:
-    """Of 25,600 pixels: 400 rows, of which no two threads get equally many."""
+    """Of 25,600 pixels: 400 rows, in four parts, of which the last is short."""
     x, short, grad = (channels_last(normal((4, 16, 80, 80), seed)) for seed in (6, 7, 8))
     delta, before = normal((16,), 9), torch.get_num_threads()
     results = []

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pgsim.train.language.weights import (
     start_from,
 )
 from pgsim.train.schedule import warm_cosine
-from pgsim.train.weights import check_start, find_start
+from pgsim.train.weights import start_at
 
 VALID_STREAMS = 20
 SCORED_ROWS = 700
@@ -154,10 +155,8 @@ class LanguageRun:
 
     def start(self, out: Path, data: Path) -> None:
         """Begin from the recipe's `start_from`, or from random weights; calibrate clips and thresholds."""
-        name = self.recipe.start_from
-        if name:
-            found = find_start(name, out, data)
-            check_start(name, found, start_from(self.model, found))
+        if self.recipe.start_from:
+            start_at(self.recipe.start_from, out, data, partial(start_from, self.model))
         start_clips(self.model, self._calibration_windows(), self.recipe.clip)
         self._place_thresholds()
 

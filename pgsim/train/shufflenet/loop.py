@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pgsim.train.shufflenet.weights import (
     save_shufflenet_weights,
     start_from,
 )
-from pgsim.train.weights import check_start, find_start
+from pgsim.train.weights import start_at
 
 CALIBRATION_IMAGES = 64
 THRESHOLD_STEPS = 2
@@ -78,10 +79,8 @@ class ShuffleNetRun:
 
     def start(self, out: Path, data: Path) -> None:
         """Begin from the recipe's `start_from`, or from random weights; calibrate clips and thresholds."""
-        name = self.recipe.start_from
-        if name:
-            found = find_start(name, out, data)
-            check_start(name, found, start_from(self.net, found))
+        if self.recipe.start_from:
+            start_at(self.recipe.start_from, out, data, partial(start_from, self.net))
         if self.recipe.gated != "float":
             start_clips(self.net, self._calibration_images())
         self._place_thresholds()

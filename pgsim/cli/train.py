@@ -43,6 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=natural_number,
         help="train under this seed in place of the recipe's; the run and its files are named NAME_seedN",
     )
+    parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=natural_number,
+        help="train for N epochs in place of the recipe's; the run and its files are named NAME_epochsN. 0 calibrates"
+        " an image network of the recipe, and trains nothing",
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument(
@@ -95,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"pgsim train must have torch installed (pip install 'pgsim[train]'), not lack {error.name}"
         ) from None
-    from pgsim.train.any_recipe import parse_any_recipe, with_seed
+    from pgsim.train.any_recipe import parse_any_recipe, with_epochs, with_seed
     from pgsim.train.language.recipe import LanguageRecipe
     from pgsim.train.recipe import find_recipe
     from pgsim.train.shufflenet.recipe import ShuffleNetRecipe
@@ -105,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--minutes must be more than 0, not {args.minutes:g}")
     deadline = time.monotonic() + 60 * args.minutes if args.minutes is not None else math.inf
     recipe = parse_any_recipe(*find_recipe(args.recipe))
+    if args.epochs is not None:
+        recipe = with_epochs(recipe, args.epochs)
     if args.seed is not None:
         recipe = with_seed(recipe, args.seed)
     out = Path(args.out)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import yaml
+
 from pgsim.errors import InputError
 from pgsim.train.language.recipe import TASK as LANGUAGE_TASK
 from pgsim.train.language.recipe import LanguageRecipe, parse_language_recipe
@@ -34,3 +36,12 @@ def with_seed(recipe: AnyRecipe, seed: int) -> AnyRecipe:
     name = f"{recipe.name}_seed{seed}"
     check_run_name(name, "--seed")
     return dataclasses.replace(recipe, seed=seed, name=name)
+
+
+def with_epochs(recipe: AnyRecipe, epochs: int) -> AnyRecipe:
+    """Return the recipe of another number of epochs, named NAME_epochsN.
+
+    Raises InputError where such a recipe cannot have that many, and for a name that becomes too long for a file's.
+    """
+    changed = {**dataclasses.asdict(recipe), "epochs": epochs, "name": f"{recipe.name}_epochs{epochs}"}
+    return parse_any_recipe(yaml.safe_dump(changed), "--epochs")

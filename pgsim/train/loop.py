@@ -307,9 +307,12 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
     """Train to the end, or until `stop()`; return whether the run is finished.
 
     Writes `NAME.pt` (checkpoint, at every epoch's end and on stop) and appends a line per epoch to `NAME.jsonl`. The
-    averaged weights of the epoch with the highest held-out accuracy so far are in `NAME.best.weights.npz`.
+    averaged weights of the epoch with the highest held-out accuracy so far are in `NAME.best.weights.npz`. A run of no
+    epochs is measured as it starts.
     """
-    path, log = out / f"{run.recipe.name}.pt", out / f"{run.recipe.name}.jsonl"
+    path = out / f"{run.recipe.name}.pt"
+    if run.steps == 0 and not path.exists():
+        _end_epoch(run, path, {})
     recent: list[tuple[float, float]] = []
     started = time.perf_counter()
     first = run.step
@@ -322,27 +325,28 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
         mean_loss, mean_accuracy = np.mean(recent, axis=0).tolist()
         report(Progress(run.step, run.steps, mean_loss, mean_accuracy, pace))
         if run.step % run.steps_per_epoch == 0:
-            last = run.step == run.steps
-            measured = run.evaluate(FINAL_BN_BATCHES if last else EPOCH_BN_BATCHES)
-            line = {
-                "epoch": run.step // run.steps_per_epoch,
-                "step": run.step,
-                "loss": round(run.epoch_so_far[0] / run.steps_per_epoch, 5),
-                "train_accuracy": round(run.epoch_so_far[1] / run.steps_per_epoch, 5),
-                **measured,
-                "seconds_per_step": round(pace, 4),
-            }
+            loss, accuracy = (round(total / run.steps_per_epoch, 5) for total in run.epoch_so_far)
             run.epoch_so_far = 0.0, 0.0
-            save_checkpoint(path, run.checkpoint(finished=last))
-            if measured["held_out_accuracy"] >= _best_so_far(log):
-                history = {"step": run.step, "finished": last, **measured}
-                save_weights(out / f"{run.recipe.name}.best.weights.npz", run.averaged, run.recipe, history)
+            trained = {"loss": loss, "train_accuracy": accuracy, "seconds_per_step": round(pace, 4)}
+            _end_epoch(run, path, trained)
             if run.teacher:
                 run.teacher.save()
-            append_line(log, line)
         elif stop():
             save_checkpoint(path, run.checkpoint())
             return False
         if stop():
             break
     return run.step == run.steps
+
+
+def _end_epoch(run: Run, path: Path, trained: dict[str, float]) -> None:
+    """Measure the run, write its checkpoint to `path`, the weights where they are the best so far, and a log's line
+    with what the training told."""
+    last = run.step == run.steps
+    measured = run.evaluate(FINAL_BN_BATCHES if last else EPOCH_BN_BATCHES)
+    log = path.with_name(f"{run.recipe.name}.jsonl")
+    save_checkpoint(path, run.checkpoint(finished=last))
+    if measured["held_out_accuracy"] >= _best_so_far(log):
+        history = {"step": run.step, "finished": last, **measured}
+        save_weights(path.with_name(f"{run.recipe.name}.best.weights.npz"), run.averaged, run.recipe, history)
+    append_line(log, {"epoch": run.step // run.steps_per_epoch, "step": run.step, **trained, **measured})

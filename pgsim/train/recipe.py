@@ -37,7 +37,8 @@ class Recipe:
         float_weights: npz of a float ResNet in the data folder to start from, or the name of a run of the same network
             in the output or data folder, or "" for random weights.
         epochs, batch_size, warmup_steps, seed: integers; the learning rate rises over `warmup_steps`, then follows a
-            cosine to 0, or where there are `rate_drops` stays, and is a tenth after each of these epochs.
+            cosine to 0, or where there are `rate_drops` stays, and is a tenth after each of these epochs. 0 epochs
+            calibrate clips, batch norms and thresholds, and train nothing.
         learning_rate, momentum, weight_decay: of SGD; thresholds take no weight decay.
         sparse_bp: sparse back-propagation to the thresholds.
         sigma: factor of the penalty sigma * ||delta - target|| per gated layer.
@@ -99,8 +100,8 @@ _WORDS = {
     "thresholds": ("learned", "fixed"),
     "policy": ("keep", "zero", "seernet"),
 }
-_POSITIVE = ("epochs", "batch_size", "learning_rate", "temperature")
-_NOT_NEGATIVE = ("hold_epochs", "views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
+_POSITIVE = ("batch_size", "learning_rate", "temperature")
+_NOT_NEGATIVE = ("epochs", "hold_epochs", "views", "weight_decay", "warmup_steps", "sigma", "holdout", "seed")
 _SHARES = ("hold_sparsity", "momentum", "start_sparsity", "distill_weight", "ema_decay")
 LARGEST = 10**9  # of any number of a recipe: beyond it float32 trains nothing
 MOST_VIEWS = 1000
@@ -206,8 +207,9 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
     if recipe.views > MOST_VIEWS:
         raise InputError(f"{where}: views must be at most {MOST_VIEWS}, not {recipe.views}")
     if list(recipe.rate_drops) != sorted({epoch for epoch in recipe.rate_drops if 0 < epoch < recipe.epochs}):
-        must = f"rate_drops must be rising epochs in 1..{recipe.epochs - 1}"
-        raise InputError(f"{where}: {must}, not {list(recipe.rate_drops)}")
+        last = recipe.epochs - 1
+        must = f"rising epochs in 1..{last}" if last > 0 else f"empty where epochs is {recipe.epochs}"
+        raise InputError(f"{where}: rate_drops must be {must}, not {list(recipe.rate_drops)}")
 
 
 class Named(Protocol):

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.errors import InputError  # noqa: E402
-from pgsim.train.any_recipe import parse_any_recipe, with_seed  # noqa: E402
+from pgsim.train.any_recipe import parse_any_recipe, with_epochs, with_seed  # noqa: E402
 from pgsim.train.language.recipe import (  # noqa: E402
     LanguageRecipe,
     language_recipe_text,
@@ -28,6 +28,14 @@ def test_another_seed_changes_seed_and_name_alone() -> None:
     assert with_seed(recipe(name="x" * 194), 1).name == "x" * 194 + "_seed1"
     with pytest.raises(InputError, match=r"^--seed: name must have at most 200 bytes, not 201$"):
         with_seed(recipe(name="x" * 194), 12)
+
+
+def test_another_number_of_epochs_changes_it_and_the_name_alone() -> None:
+    assert with_epochs(recipe(), 3) == recipe(epochs=3, name=f"{recipe().name}_epochs3")
+    with pytest.raises(InputError, match=r"^--epochs: epochs must be more than 0, not 0$"):
+        with_epochs(recipe(), 0)
+    with pytest.raises(InputError, match=r"^--epochs: name must have at most 200 bytes, not 201$"):
+        with_epochs(recipe(name="x" * 193), 1)
 
 
 def test_the_file_says_which_kind_of_recipe_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import errno
 import json
 import os
@@ -54,6 +55,11 @@ def train_until(run: loop.Run, out: Path, stop: Callable[[], bool] = lambda: Fal
 def same(first: loop.Run, second: loop.Run) -> bool:
     mine, theirs = first.averaged.state_dict(), second.averaged.state_dict()
     return all(torch.equal(mine[n], theirs[n]) for n in mine)
+
+
+def differing(first: torch.nn.Module, second: torch.nn.Module) -> set[str]:
+    mine, theirs = first.state_dict(), second.state_dict()
+    return {name for name in mine if "tracked" not in name and not torch.equal(mine[name], theirs[name])}
 
 
 def test_a_stopped_and_resumed_run_equals_one_in_a_piece_and_both_repeat(folder: Path, tmp_path: Path) -> None:
@@ -278,6 +284,7 @@ def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
         "out": str(out),
         "resume": False,
         "seed": None,
+        "epochs": None,
         "threads": 1,
         "device": "cpu",
     }
@@ -467,6 +474,40 @@ def test_runs_of_several_seeds_lie_in_one_folder(folder: Path, tmp_path: Path) -
     assert not (tmp_path / "tiny.pt").exists()
     assert command.run(arguments(folder, tmp_path, seed=6, resume=True)) == 0
     assert (tmp_path / "tiny_seed6.weights.npz").exists()
+
+
+def test_a_run_of_fewer_epochs_is_the_recipe_with_that_number(folder: Path, tmp_path: Path) -> None:
+    assert command.run(arguments(folder, tmp_path, seed=6, epochs=1)) == 0
+    fewer = recipe(name="tiny_epochs1_seed6", seed=6, epochs=1)
+    run = new_run(folder, tmp_path / "other", fewer)
+    run.start(folder)
+    assert train_until(run, tmp_path / "other")
+    net, kept, history = read_network(tmp_path / "tiny_epochs1_seed6.weights.npz")
+    assert kept == fewer
+    assert history == {"step": run.steps_per_epoch, "finished": True}
+    assert differing(run.averaged, net) == set()
+    (tmp_path / "drops.yaml").write_text(recipe_text(recipe(rate_drops=[1])))
+    with pytest.raises(InputError, match=r"^--epochs: rate_drops must be empty where epochs is 1, not \[1\]$"):
+        command.run(arguments(folder, tmp_path, recipe=str(tmp_path / "drops.yaml"), epochs=1))
+
+
+def test_no_epochs_leave_the_network_as_it_starts_and_measured(folder: Path, tmp_path: Path) -> None:
+    assert command.run(arguments(folder, tmp_path, epochs=0)) == 0
+    untrained = recipe(name="tiny_epochs0", epochs=0)
+    run = new_run(folder, tmp_path / "other", untrained)
+    run.start(folder)
+    started = copy.deepcopy(run.net)
+    measured = run.evaluate(loop.FINAL_BN_BATCHES)
+    net, kept, history = read_network(tmp_path / "tiny_epochs0.weights.npz")
+    assert kept == untrained
+    assert history == {"step": 0, "finished": True}
+    assert differing(run.averaged, net) == set()
+    assert {name.rpartition(".")[2] for name in differing(started, net)} == {"running_mean", "running_var"}
+    log = (tmp_path / "tiny_epochs0.jsonl").read_text()
+    assert json.loads(log) == {"epoch": 0, "step": 0, **measured}
+    assert load_checkpoint(tmp_path / "tiny_epochs0.pt").finished
+    assert command.run(arguments(folder, tmp_path, epochs=0, resume=True)) == 0
+    assert (tmp_path / "tiny_epochs0.jsonl").read_text() == log
 
 
 def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
         ({"clip": "mean"}, "clip must be 'pact' or 'max', not 'mean'"),
         ({"policy": "drop"}, "policy must be 'keep', 'zero' or 'seernet', not 'drop'"),
         ({"thresholds": "fixed"}, "delta_target must be a number where thresholds are 'fixed', not 'start'"),
-        ({"epochs": 0}, "epochs must be more than 0, not 0"),
+        ({"epochs": -1}, "epochs must be 0 or more, not -1"),
         ({"learning_rate": "fast"}, "learning_rate must be of type float, not 'fast'"),
         ({"sparse_bp": 1}, "sparse_bp must be of type bool, not 1"),
         ({"seed": "true"}, "seed must be of type int, not true"),

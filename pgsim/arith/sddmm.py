@@ -71,7 +71,7 @@ def _runs(weight_shape: tuple[int, ...], window: Window) -> tuple[int, int]:
     return taps_wide, group_in
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _kernel(
     codes: Any,
     weight: Any,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgsim.model.inference import logits_of
 from pgsim.train.data import Images, as_tensor, image_codes
-from pgsim.train.exact import run_exact
+from pgsim.train.exact import ExactRun, run_exact
 from pgsim.train.export import integer_layers
 from pgsim.train.frozen import FrozenConv, FrozenNet
 from pgsim.train.network import PGResNet
@@ -141,25 +143,23 @@ def measure(
 ) -> Report:
     """Run every image through torch's integer network, the exported layers and the float32 fake-quantised network.
 
+    Integers run in batches side by side, on as many threads as torch has; the report does not depend on their number.
     `report` takes the number of images done. `anew`: an update counts all B bits (SeerNet).
     """
-    layers_exported = integer_layers(frozen)
     logits_equal = 0
     net.eval()
     gated = [c for c in frozen.convs if c.threshold is not None]
     updated, outputs = np.zeros(len(gated), np.int64), np.zeros(len(gated), np.int64)
     exact: list[NDArray[np.int64]] = []
     floats: list[NDArray[np.int64]] = []
-    for start in range(0, len(images), BATCH):
-        codes = image_codes(images.pixels[start : start + BATCH])
-        run = run_exact(frozen, codes)
-        updated += np.array(run.updated, np.int64)
-        outputs += np.array(run.outputs, np.int64)
-        exported = logits_of(layers_exported, codes.astype(np.int16))["logits"].reshape(run.logits.shape)
-        logits_equal += int((exported == run.logits).all(axis=1).sum())
-        exact.append(labels_of(run.logits))
-        floats.append(labels_of(net.fake_quantised(as_tensor(codes)).numpy()))
-        report(start + len(codes))
+    with closing(_integer_runs(frozen, images)) as runs:
+        for codes, run, equal in runs:
+            updated += np.array(run.updated, np.int64)
+            outputs += np.array(run.outputs, np.int64)
+            logits_equal += equal
+            exact.append(labels_of(run.logits))
+            floats.append(labels_of(net.fake_quantised(as_tensor(codes)).numpy()))
+            report(sum(map(len, exact)))
     integer_labels, float_labels = np.concatenate(exact), np.concatenate(floats)
     layers = (
         LayerSparsity(c.name, int(n), int(u), _macs_per_output(c))
@@ -177,6 +177,29 @@ def measure(
         logits_equal=logits_equal,
         anew=anew,
     )
+
+
+def _integer_runs(frozen: FrozenNet, images: Images) -> Iterator[tuple[NDArray[np.int8], ExactRun, int]]:
+    """Yield each batch's image codes, its run through torch's integer network, and how many of its images have every
+    logit alike in the exported layers.
+
+    Closed, it drops the batches that have not begun. Meanwhile torch has one thread in each of its own.
+    """
+    layers = integer_layers(frozen)
+
+    def run_batch(start: int) -> tuple[NDArray[np.int8], ExactRun, int]:
+        codes = image_codes(images.pixels[start : start + BATCH])
+        run = run_exact(frozen, codes)
+        exported = logits_of(layers, codes.astype(np.int16))["logits"].reshape(run.logits.shape)
+        return codes, run, int((exported == run.logits).all(axis=1).sum())
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(run_batch, range(0, len(images), BATCH))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _dense_layers(frozen: FrozenNet, images: int) -> Iterator[LayerSparsity]:

@@ -23,7 +23,7 @@ from pgsim.train import loop  # noqa: E402
 from pgsim.train.checkpoint import save_checkpoint  # noqa: E402
 from pgsim.train.data import image_codes, read_test, read_train  # noqa: E402
 from pgsim.train.evaluate import LayerSparsity, Report, measure  # noqa: E402
-from pgsim.train.exact import run_exact  # noqa: E402
+from pgsim.train.exact import ExactRun, run_exact  # noqa: E402
 from pgsim.train.export import integer_layers  # noqa: E402
 from pgsim.train.frozen import freeze  # noqa: E402
 from pgsim.train.shufflenet.weights import is_shufflenet  # noqa: E402
@@ -201,6 +201,43 @@ def test_without_a_gate_nothing_is_said_of_sparsity() -> None:
     assert report.sparsity == report.mac_sparsity == 0
     assert report.b_avg(gated_only=False, by_macs=True) == 3
     assert not any("sparsity" in key for key in report.as_info(whole_set=True))
+
+
+def test_the_report_does_not_depend_on_the_number_of_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _, _ = read_network(folder / "tiny.pt")
+    test = read_test(folder)
+    assert len(test) > 3
+    whole = measure(net, freeze(net), test)
+    monkeypatch.setattr("pgsim.train.evaluate.BATCH", 1)
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            done: list[int] = []
+            assert measure(net, freeze(net), test, done.append) == whole
+            assert done == list(range(1, len(test) + 1))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_ctrl_c_ends_a_measurement_before_its_last_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _, _ = read_network(folder / "tiny.pt")
+    test = read_test(folder).take(np.zeros(40, np.int64))
+    begun: list[int] = []
+
+    def counted(*args: object) -> ExactRun:
+        begun.append(1)
+        return run_exact(*args)  # type: ignore[arg-type]
+
+    def interrupt(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pgsim.train.evaluate.BATCH", 1)
+    monkeypatch.setattr("pgsim.train.evaluate.run_exact", counted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(net, freeze(net), test, interrupt)
+    assert 1 <= len(begun) < 40
 
 
 @pytest.mark.slow

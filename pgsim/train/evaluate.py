@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from pgsim.train.network import PGResNet
 
 BATCH = 50
 IMAGE_SIZE = 32
+
+Batch = tuple[NDArray[np.int8], ExactRun, int]
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def measure(
     )
 
 
-def _integer_runs(frozen: FrozenNet, images: Images) -> Iterator[tuple[NDArray[np.int8], ExactRun, int]]:
+def _integer_runs(frozen: FrozenNet, images: Images) -> Generator[Batch, None, None]:
     """Yield each batch's image codes, its run through torch's integer network, and how many of its images have every
     logit alike in the exported layers.
 
@@ -187,7 +189,7 @@ def _integer_runs(frozen: FrozenNet, images: Images) -> Iterator[tuple[NDArray[n
     """
     layers = integer_layers(frozen)
 
-    def run_batch(start: int) -> tuple[NDArray[np.int8], ExactRun, int]:
+    def run_batch(start: int) -> Batch:
         codes = image_codes(images.pixels[start : start + BATCH])
         run = run_exact(frozen, codes)
         exported = logits_of(layers, codes.astype(np.int16))["logits"].reshape(run.logits.shape)

@@ -71,11 +71,11 @@ def test_the_sweep_of_fixed_thresholds_is_that_of_the_stored_results() -> None:
             f"{row.claim.threshold:g}", {"paper": f"{row.claim.score:.1f} ({row.claim.sparsity:.1f})"}
         )
         if row.ours is not None:
-            of[row.ours.first.policy] = f"{row.ours.score:.2f} ({row.ours.sparsity:.1f})"
+            key = f"{row.ours.first.policy}, {row.ours.first.epochs} epochs"
+            of[key] = f"{row.ours.score:.2f} ({row.ours.sparsity:.1f})"
     assert len(cells) == 7
-    expected = [
-        [threshold, *(of.get(key, "-") for key in ("keep", "zero", "paper"))] for threshold, of in cells.items()
-    ]
+    columns = "keep, 4 epochs", "zero, 4 epochs", "keep, 0 epochs", "zero, 0 epochs", "paper"
+    expected = [[threshold, *(of.get(key, "-") for key in columns)] for threshold, of in cells.items()]
     assert [row for row in ROWS if re.fullmatch(r"-?\d", row[0])] == expected
 
 

@@ -24,6 +24,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#BBBBBB"  # Okabe 
 DARK = "#555555"
 DEPTHS = 12.0, 5.0
 """Points of top-1 below its best mark at which each panel of Figure 4 ends."""
+PALE = 0.4
+"""Opacity of runs that were not tuned."""
 NAME_GAP = 0.16
 """Points of top-1 or perplexity between names of runs that lie together."""
 MARKS = {
@@ -94,7 +96,7 @@ def figure_3(act_bits: int = 4, pred_bits: int = 2) -> Figure:
 
 
 def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
-    """Return accuracy over B_avg of one network: the paper's hollow marks, our runs filled.
+    """Return accuracy over B_avg of one network: the paper's hollow marks, our runs filled, pale those of no epochs.
 
     On the left B_avg is what the paper counts. On the right, for our runs alone, it is that of all convolutions but the
     stem by MACs, gated or not: what the hardware computes.
@@ -106,9 +108,11 @@ def figure_4(results: Sequence[Result], network: str, table: int) -> Figure:
     for method, (mark, colour) in MARKS.items():
         claims = list(dict.fromkeys(row.claim for row in chosen if row.claim.method is method))
         ours = [row for row in chosen if row.claim.method is method and row.ours is not None]
+        tuned, untuned = ([row for row in ours if (_epochs(row) == 0) is none] for none in (False, True))
         _points(axes[0], [(c.b_avg, c.score) for c in claims], mark, colour, f"{method.value}, paper", hollow=True)
         for axis, place in zip(axes, (_place, _whole_place), strict=False):
-            _points(axis, [place(row) for row in ours], mark, colour, f"{method.value}, ours", hollow=False)
+            _points(axis, [place(row) for row in tuned], mark, colour, f"{method.value}, ours")
+            _points(axis, [place(row) for row in untuned], mark, colour, f"{method.value}, ours, not tuned", pale=True)
     _float_lines(axes[0], chosen[0].paper_float, chosen[0].our_float)
     gated, whole = ("gated convolutions", "all convolutions but the stem") if table != 5 else ("cell", "the cell")
     axes[0].set_xlabel(f"B_avg of the {gated}, bits, by outputs (as the paper counts)")
@@ -133,8 +137,13 @@ def _cut(axis: Axes, depth: float) -> None:
     deeper = [(x, y) for x, y in marks if y < floor]
     if deeper:
         axis.set_ylim(bottom=floor)
-    for x, y in deeper:
-        axis.annotate(f"$\\downarrow$ {y:.1f}", (x, floor), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+    left, right = axis.get_xlim()
+    told: list[float] = []
+    for x, y in sorted(deeper):
+        above = sum(abs(x - other) < 0.12 * (right - left) for other in told)  # one line each
+        told.append(x)
+        place = (0, 4 + 11 * above)
+        axis.annotate(f"$\\downarrow$ {y:.1f}", (x, floor), place, textcoords="offset points", ha="center", fontsize=8)
 
 
 def _name_runs(axis: Axes, chosen: Sequence[Row]) -> None:
@@ -176,6 +185,10 @@ def _float_lines(axis: Axes, paper: float | None, ours: float | None) -> None:
             axis.text(1, score, words, transform=right, verticalalignment=side, fontsize=8, color=DARK)
 
 
+def _epochs(row: Row) -> int | None:
+    return row.ours.first.epochs if row.ours else None
+
+
 def _place(row: Row) -> tuple[float | None, float | None]:
     return row.b_avg, row.ours.score if row.ours else None
 
@@ -185,7 +198,14 @@ def _whole_place(row: Row) -> tuple[float | None, float | None]:
 
 
 def _points(
-    axis: Axes, points: Sequence[tuple[float | None, float | None]], mark: str, colour: str, label: str, hollow: bool
+    axis: Axes,
+    points: Sequence[tuple[float | None, float | None]],
+    mark: str,
+    colour: str,
+    label: str,
+    *,
+    hollow: bool = False,
+    pale: bool = False,
 ) -> None:
     known = [(x, y) for x, y in points if x is not None and y is not None]
     if not known:
@@ -193,7 +213,8 @@ def _points(
     face = "none" if hollow else colour
     x, y = zip(*known, strict=True)
     size = 60 if hollow else 45
-    axis.scatter(x, y, marker=mark, facecolors=face, edgecolors=colour, s=size, linewidths=1.4, label=label)
+    alpha = PALE if pale else None
+    axis.scatter(x, y, size, marker=mark, facecolors=face, edgecolors=colour, linewidths=1.4, label=label, alpha=alpha)
 
 
 class NoMapsError(InputError):

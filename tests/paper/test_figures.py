@@ -46,6 +46,13 @@ def test_figure_4_has_the_papers_marks_and_ours() -> None:
     assert len(figure_4([], "resnet20", 1).axes) == 1
 
 
+def test_figure_4_tells_runs_that_were_not_tuned_from_the_others() -> None:
+    for axis in figure_4([RUN, replace(RUN, epochs=0, score=90.5, setting="0")], "resnet20", 1).axes:
+        marks = marks_of(axis)
+        assert [score for _, score in marks["PG, ours"]] == [91.0]
+        assert [score for _, score in marks["PG, ours, not tuned"]] == [90.5]
+
+
 def marks_of(axis: Axes) -> dict[str, list[tuple[float, float]]]:
     """Label -> places of the marks that have it, sorted."""
     named = [mark for mark in axis.collections if not str(mark.get_label()).startswith("_")]
@@ -69,6 +76,21 @@ def test_figure_4_tells_marks_that_lie_below_its_edge() -> None:
     for axis in figure_4([RUN, deep], "resnet20", 1).axes:
         assert 75 < axis.get_ylim()[0] < 91
         assert [text.get_text()[-4:] for text in axis.texts if "arrow" in text.get_text()] == ["65.9"]
+
+
+def test_what_lies_below_the_edge_of_figure_4_is_told_one_above_the_other() -> None:
+    two = [
+        replace(RUN, method=Method.UQ, bits=(2, 2), b_avg={"all_by_macs": b}, score=s, setting=str(s))
+        for b, s in ((2.0, 65.9), (2.5, 62.5), (7.9, 50.1))
+    ]
+    axis = figure_4([RUN, *two], "resnet20", 1).axes[1]
+    told = {
+        text.get_text()[-4:]: text.xyann[1]
+        for text in axis.texts
+        if isinstance(text, Annotation)
+        if "arrow" in text.get_text()
+    }
+    assert told["65.9"] == told["50.1"] < told["62.5"]
 
 
 def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer(

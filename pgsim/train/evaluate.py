@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pgsim.model.inference import logits_of
 from pgsim.train.data import Images, as_tensor, image_codes
@@ -185,7 +186,8 @@ def _integer_runs(frozen: FrozenNet, images: Images) -> Generator[Batch, None, N
     """Yield each batch's image codes, its run through torch's integer network, and how many of its images have every
     logit alike in the exported layers.
 
-    Closed, it drops the batches that have not begun. Meanwhile torch has one thread in each of its own.
+    Closed, it drops the batches that have not begun. Meanwhile torch and numpy's BLAS, whose threads would wait for
+    each other on cores that batches want, have one thread in each of its own.
     """
     layers = integer_layers(frozen)
 
@@ -198,7 +200,7 @@ def _integer_runs(frozen: FrozenNet, images: Images) -> Generator[Batch, None, N
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             yield from pool.map(run_batch, range(0, len(images), BATCH))
     finally:
         torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ import yaml
 from pgsim.errors import InputError
 from pgsim.train.language.recipe import TASK as LANGUAGE_TASK
 from pgsim.train.language.recipe import LanguageRecipe, parse_language_recipe
-from pgsim.train.recipe import Recipe, check_run_name, parse_recipe, read_fields
+from pgsim.train.recipe import Recipe, parse_recipe, read_fields
 from pgsim.train.shufflenet.recipe import TASK as SHUFFLENET_TASK
 from pgsim.train.shufflenet.recipe import ShuffleNetRecipe, parse_shufflenet_recipe
 
@@ -33,9 +33,7 @@ def with_seed(recipe: AnyRecipe, seed: int) -> AnyRecipe:
 
     Raises InputError for a name that becomes too long for a file's.
     """
-    name = f"{recipe.name}_seed{seed}"
-    check_run_name(name, "--seed")
-    return dataclasses.replace(recipe, seed=seed, name=name)
+    return _changed(recipe, "seed", seed)
 
 
 def with_epochs(recipe: AnyRecipe, epochs: int) -> AnyRecipe:
@@ -43,5 +41,10 @@ def with_epochs(recipe: AnyRecipe, epochs: int) -> AnyRecipe:
 
     Raises InputError where such a recipe cannot have that many, and for a name that becomes too long for a file's.
     """
-    changed = {**dataclasses.asdict(recipe), "epochs": epochs, "name": f"{recipe.name}_epochs{epochs}"}
-    return parse_any_recipe(yaml.safe_dump(changed), "--epochs")
+    return _changed(recipe, "epochs", epochs)
+
+
+def _changed(recipe: AnyRecipe, field: str, value: int) -> AnyRecipe:
+    """Return the recipe with another value in a field, which its name tells, and checked as one from a file."""
+    changed = {**dataclasses.asdict(recipe), field: value, "name": f"{recipe.name}_{field}{value}"}
+    return parse_any_recipe(yaml.safe_dump(changed), f"--{field}")

@@ -97,6 +97,14 @@ def test_a_convolutional_model_becomes_a_trace_that_verifies_and_runs(policy: pg
     assert all(check.holds for check in result.audit)
 
 
+def test_a_model_on_any_device_becomes_a_trace_that_verifies(device: str) -> None:
+    model = network()
+    codes = pg.trace(model, images()).tensors(0).activation
+    trace = pg.trace(model.to(device), images().to(device), info={"device": device})
+    np.testing.assert_array_equal(trace.tensors(0).activation, codes)
+    assert pgsim.verify(trace).equal
+
+
 def test_traced_integers_are_the_models_real_outputs() -> None:
     model = network().eval()
     seen: dict[str, Tensor] = {}

@@ -361,14 +361,20 @@ def test_a_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> 
         command.run(arguments(folder, tmp_path, recipe(), device="cuda"))
 
 
-@pytest.mark.skipif("not torch.cuda.is_available()", reason="no CUDA device")
-def test_a_cuda_device_trains_as_the_cpu_does(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"cell": "dense", "pred_bits": 4}], ids=["gated", "dense"])
+def test_an_accelerator_trains_as_the_cpu_does_and_goes_on(
+    folder: Path, tmp_path: Path, accelerator: str, changes: dict[str, object]
+) -> None:
     scores = []
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", accelerator):
         out = tmp_path / device
         out.mkdir()
-        run = LanguageRun(recipe(), read_corpus(folder), device)
-        run.start(out, folder)
+        first = LanguageRun(recipe(**changes), read_corpus(folder), device)
+        first.start(out, folder)
+        assert not finish(first, out, lambda first=first: first.step >= 5)
+        run = LanguageRun(recipe(**changes), read_corpus(folder), device)
+        run.restore(out / "tiny.pt")
+        assert {p.device.type for p in run.model.parameters()} == {device}
         assert finish(run, out)
         scores.append(run.best_history["valid_perplexity"])
     assert scores[0] == pytest.approx(scores[1], rel=0.02)

@@ -392,21 +392,32 @@ def test_a_run_starts_from_random_weights_and_another_from_what_it_left(folder: 
         loop.Run(other, folder, tmp_path, read_train(folder)).start(folder)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-def test_a_run_trains_on_a_cuda_device_and_is_read_back_without_one(folder: Path, tmp_path: Path) -> None:
-    loop.check_device("cuda")
-    run = loop.Run(recipe(gating="all"), folder, tmp_path, read_train(folder), "cuda")
-    run.start(folder)
-    assert loop.train(run, tmp_path, lambda _: None, lambda: False)
-    again = loop.Run(recipe(gating="all"), folder, tmp_path, read_train(folder))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"gating": "all", "policy": "zero", "sparse_bp": "false", "thresholds": "fixed", "delta_target": 0.5},
+        {"gating": "none", "pred_bits": 3, "clip": "max"},
+        {"network": "shiftnet20", "float_weights": '""', "teacher": '""', "distill_weight": 0.0},
+    ],
+    ids=["release", "fixed", "uniform", "shift"],
+)
+def test_a_run_trains_on_an_accelerator_goes_on_and_is_read_back_without_one(
+    folder: Path, tmp_path: Path, accelerator: str, changes: dict[str, object]
+) -> None:
+    wanted, train = recipe(epochs=1, **changes), read_train(folder)
+    first = loop.Run(wanted, folder, tmp_path, train, accelerator)
+    first.start(folder)
+    assert not train_until(first, tmp_path, lambda: first.step >= 2)
+    run = loop.Run(wanted, folder, tmp_path, train, accelerator)
+    run.restore(tmp_path / "tiny.pt")
+    assert {p.device.type for p in run.net.parameters()} == {accelerator}
+    assert train_until(run, tmp_path)
+    again = new_run(folder, tmp_path, wanted)
     again.restore(tmp_path / "tiny.pt")
     codes = torch.randint(-127, 128, (2, 3, 32, 32)).float()
-    torch.testing.assert_close(
-        again.averaged.eval().fake_quantised(codes),
-        run.averaged.eval().fake_quantised(codes.cuda()).cpu(),
-        rtol=1e-3,
-        atol=1e-3,
-    )
+    logits = run.averaged.eval().fake_quantised(codes.to(accelerator))
+    torch.testing.assert_close(again.averaged.eval().fake_quantised(codes), logits.cpu(), rtol=1e-3, atol=1e-3)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(

@@ -165,6 +165,24 @@ def test_a_resumed_run_ends_in_the_same_bits(folder: Path, tmp_path: Path) -> No
         loop.ShuffleNetRun(gated(seed=4), train).restore(tmp_path / "tiny.pt")
 
 
+def test_a_run_trains_on_an_accelerator_goes_on_and_is_read_back_without_one(
+    folder: Path, tmp_path: Path, accelerator: str
+) -> None:
+    wanted, train = gated(epochs=1), read_train(folder)
+    first = loop.ShuffleNetRun(wanted, train, accelerator)
+    first.start(folder, folder)
+    assert not loop.train_shufflenet(first, tmp_path, lambda _: None, lambda: first.step >= 1)
+    run = loop.ShuffleNetRun(wanted, train, accelerator)
+    run.restore(tmp_path / "tiny.pt")
+    assert {p.device.type for p in run.net.parameters()} == {accelerator}
+    assert loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: False)
+    again = loop.ShuffleNetRun(wanted, train)
+    again.restore(tmp_path / "tiny.pt")
+    images = network_images(run.train.pixels[:2])
+    logits = run.net.eval()(images.to(accelerator)).detach().cpu()
+    torch.testing.assert_close(again.net.eval()(images).detach(), logits, rtol=1e-3, atol=1e-3)
+
+
 def test_a_run_that_diverges_keeps_no_epoch_of_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

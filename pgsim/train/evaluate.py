@@ -22,7 +22,7 @@ from pgsim.train.network import PGResNet
 BATCH = 50
 IMAGE_SIZE = 32
 
-Batch = tuple[NDArray[np.int8], ExactRun, int]
+MeasuredBatch = tuple[NDArray[np.int8], ExactRun, int]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def measure(
     )
 
 
-def _integer_runs(frozen: FrozenNet, images: Images) -> Generator[Batch, None, None]:
+def _integer_runs(frozen: FrozenNet, images: Images) -> Generator[MeasuredBatch, None, None]:
     """Yield each batch's image codes, its run through torch's integer network, and how many of its images have every
     logit alike in the exported layers.
 
@@ -191,7 +191,7 @@ def _integer_runs(frozen: FrozenNet, images: Images) -> Generator[Batch, None, N
     """
     layers = integer_layers(frozen)
 
-    def run_batch(start: int) -> Batch:
+    def run_batch(start: int) -> MeasuredBatch:
         codes = image_codes(images.pixels[start : start + BATCH])
         run = run_exact(frozen, codes)
         exported = logits_of(layers, codes.astype(np.int16))["logits"].reshape(run.logits.shape)

@@ -33,8 +33,8 @@ def calibrate(
 ) -> None:
     """Set the model's scales, and with `sparsity` its thresholds, from `batches`; the model runs in evaluation mode.
 
-    With `pact`, a PACT clip becomes the mean over batches of the clip with the least squared error; leave it False once
-    clips are trained. A fixed scale becomes, by `static`, the largest |input| of all batches, the mean over batches of
+    With `pact`, a PACT clip becomes the mean over batches of the clip with the least squared error (over those with a
+    value that has a code above 0; 1 without any); leave it False once clips are trained. A fixed scale becomes, by `static`, the largest |input| of all batches, the mean over batches of
     the bound with the least squared error, or stays; one that is `fixed` stays anyway. Where `sparsity` is given (0 ..
     1), thresholds are placed so that at least that share of the prediction-phase outputs over all batches is not
     updated, per output channel or per layer. Later layers see what the earlier ones give with the values found so far.
@@ -104,10 +104,11 @@ class _Scales:
         if not isinstance(quantiser, Pact) and self.static == "max":
             seen.append(float(x.abs().max()))
             quantiser.set_clip(max(seen) or 1.0)
-        else:
-            values = x if quantiser.format.encoding is Encoding.UNSIGNED else x.abs()
+            return
+        values = x if quantiser.format.encoding is Encoding.UNSIGNED else x.abs()
+        if bool((values > 0).any()):  # else every clip has the same error, and none is the best
             seen.append(best_clip(values, quantiser.format.max_code))
-            quantiser.set_clip(sum(seen) / len(seen))
+        quantiser.set_clip(sum(seen) / len(seen) if seen else 1.0)
 
 
 class _Thresholds:
@@ -132,11 +133,21 @@ class _Thresholds:
         every = torch.cat(self.seen, 1)
         if self.scope == "layer":
             every = every.reshape(1, -1)
-        # Half a unit above the largest output that shall stay: no rounding of Delta moves it to the other side.
         rank = int(-(-self.sparsity * every.shape[1] // 1))
         ranked = every.sort(1).values
-        stays = ranked[:, rank - 1] + unit.min() / 2 if rank else ranked[:, 0] - unit.min() / 2
-        layer.delta.copy_(stays.expand(layer.delta.numel()))
+        half = (unit if self.scope == "channel" else unit.min()) / 2
+        delta = _above(ranked[:, rank - 1], half, layer.delta.dtype) if rank else ranked[:, 0] - half
+        layer.delta.copy_(delta.expand(layer.delta.numel()))
+
+
+def _above(stays: Tensor, margin: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return `stays` (float64) + margin in another dtype, at least one step of its own above `stays`.
+
+    So that no rounding, of Delta or of Delta divided by a unit, has an output of the value `stays` updated: the margin
+    may be lost beside it, where the channels of a layer have units far apart.
+    """
+    above = torch.full_like(stays, torch.inf, dtype=dtype)
+    return torch.maximum((stays + margin).to(dtype), stays.to(dtype).nextafter(above).nextafter(above))
 
 
 def best_clip(values: Tensor, levels: int) -> float:

@@ -49,6 +49,10 @@ class WeightFormat:
         """The codes' number format."""
         return NumberFormat(self.encoding, self.bits)
 
+SMALL = 2.0**-64
+"""Weights whose clip is below it are multiplied by its inverse, exactly, before a number of codes is divided by it: of
+float32 the quotient would be infinite at 4e-37."""
+
 
 def max_magnitude(form: NumberFormat) -> int:
     """Return the largest |code| that a reader of `form` accepts."""
@@ -65,8 +69,9 @@ def weight_codes(weight: Tensor, form: WeightFormat) -> tuple[Tensor, Tensor]:
     clip = weight.abs().flatten(1).amax(1) if form.per_channel else weight.abs().max().reshape(1)
     clip = torch.where(clip > 0, clip, torch.ones_like(clip))
     largest = form.format.max_code
-    factor = (largest / clip).view(-1, *[1] * (weight.dim() - 1))
-    return torch.round(weight * factor).clamp_(-largest, largest), clip.double() / largest
+    lift = torch.where(clip < SMALL, 1.0 / SMALL, 1.0).to(clip.dtype)
+    lift, factor = (x.view(-1, *[1] * (weight.dim() - 1)) for x in (lift, largest / (clip * lift)))
+    return torch.round(weight * lift * factor).clamp_(-largest, largest), clip.double() / largest
 
 
 def split_codes(codes: Tensor, encoding: Encoding, update_bits: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgsim.nn.codes import SMALL
+
 WEIGHT_CODE_MAX = 127
 """Largest weight code: int8, symmetric, so -128 never occurs."""
 
@@ -28,7 +30,9 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.detach()
     clip = weight.abs().max()
     clip = torch.where(clip > 0, clip, torch.ones_like(clip))
-    return torch.round(weight * (WEIGHT_CODE_MAX / clip)).clamp_(-WEIGHT_CODE_MAX, WEIGHT_CODE_MAX), clip
+    lift = torch.where(clip < SMALL, 1.0 / SMALL, 1.0)
+    codes = torch.round(weight * lift * (WEIGHT_CODE_MAX / (clip * lift)))
+    return codes.clamp_(-WEIGHT_CODE_MAX, WEIGHT_CODE_MAX), clip
 
 
 def split_codes(codes: Tensor, update_bits: int) -> tuple[Tensor, Tensor]:

@@ -300,6 +300,18 @@ def test_float64_codes_give_float64_outputs_and_surrogates() -> None:
     torch.testing.assert_close(delta.grad, wanted, rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("exponent", [-149, -126, -100, -65, -64, -63, 0, 100])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_weights_of_any_size_have_the_codes_of_their_ratios(exponent: int, bits: int) -> None:
+    ratios = torch.tensor([[1.0, 0.0, -0.25, 0.75]])
+    channels = torch.cat([ratios * 4 * 2.0**exponent, ratios])
+    codes, step = weight_codes(channels, WeightFormat(bits, per_channel=True))
+    assert torch.equal(codes[0], codes[1])
+    assert step[0] == 4 * step[1] * 2.0**exponent
+    alone, _ = weight_codes(channels[:1], WeightFormat(bits))
+    assert torch.equal(alone, codes[:1])
+
+
 def test_two_runs_give_the_same_bits(device: str) -> None:
     shape, form = SHAPES[1], NumberFormat(Encoding.UNSIGNED, 4)
     found = []

@@ -189,6 +189,35 @@ def test_calibration_sets_scales_and_the_asked_sparsity(scope: str, share: float
         assert len(set(model[0].delta.tolist())) == 1
 
 
+@pytest.mark.parametrize("scope", ["channel", "layer"])
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+@pytest.mark.parametrize("small", [1e-5, 1e-8])
+def test_no_fewer_outputs_stay_than_asked_where_channels_have_units_far_apart(
+    scope: str, share: float, small: float
+) -> None:
+    for seed in range(10):
+        torch.manual_seed(seed)
+        weights, form = torch.randn(4, 8), pg.WeightFormat(per_channel=True)
+        model = nn.Sequential(pg.GatedLinear(8, 4, False, input=pg.Pact(4, 1.0), gating=pg.Gating(2), weights=form))
+        model[0].weight.data = weights * torch.tensor([small, 1.0, 1.0, 1.0])[:, None]
+        x = torch.rand(50, 8)
+        pg.calibrate(model, [x], sparsity=share, scope=scope, pact=False)
+        model(x)
+        assert pg.sparsity(model).by_output >= share
+
+
+def test_a_batch_without_a_value_above_zero_has_no_say_in_a_clip() -> None:
+    model = nn.Sequential(pg.GatedLinear(4, 3, input=pg.Pact(4), gating=pg.Gating(2)))
+    x = torch.rand(10, 4, generator=torch.Generator().manual_seed(5)) * 0.01
+    pg.calibrate(model, [x])
+    clip = model[0].input.clip
+    assert 0 < clip <= 0.01
+    pg.calibrate(model, [-x, x, 0 * x])
+    assert model[0].input.clip == clip
+    pg.calibrate(model, [-x])
+    assert model[0].input.clip == 1.0
+
+
 def test_calibration_leaves_trained_clips_and_modes_alone() -> None:
     model = two_layers()
     model[2].eval()

@@ -23,6 +23,13 @@ def test_an_all_zero_tensor_has_codes_zero_and_a_scale() -> None:
     assert clip.item() == 1.0
 
 
+@pytest.mark.parametrize("exponent", [-126, -64, -63, 100])
+def test_weights_of_any_size_have_the_codes_of_their_ratios(exponent: int) -> None:
+    codes, clip = weight_codes(torch.tensor([4.0, 0.0, -1.0, 3.0]) * 2.0**exponent)
+    assert codes.tolist() == [127, 0, -32, 95]
+    assert clip == 4 * 2.0**exponent
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_planes_join_to_the_code_for_every_code(bits: int) -> None:
     codes = torch.arange(2.0**bits)

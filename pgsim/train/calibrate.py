@@ -94,7 +94,10 @@ def start_thresholds(net: PGResNet, codes: Tensor, sparsity: float, scope: str) 
 
 @torch.no_grad()
 def recalibrate_batch_norm(net: PGResNet, batches: Iterable[Tensor]) -> None:
-    """Replace the running statistics by the plain average over `batches` of image codes."""
+    """Replace the running statistics by the plain average over `batches` of image codes.
+
+    Clips that are not learned follow the largest values of these batches on the way, as they do in training.
+    """
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:

@@ -94,7 +94,9 @@ class NormPact(torch.autograd.Function):
     """Normalise x by its batch's moments, add the shortcut, clip to [0, alpha] and quantise.
 
     Forward takes `x` [N, C, H, W], `gamma`, `beta` [C], `alpha` (scalar), `shortcut` (as x, or None), `levels`,
-    `running` (mean, variance; updated in place with `momentum`) and `eps`; it returns `clipped` and `codes`.
+    `running` (mean, variance; updated in place with `momentum`) and `eps`; it returns `clipped` and `codes`. The
+    variance is E[x^2] - E[x]^2 of sums in float32 and float64: 1e-4 of it is lost where |mean| is 100 deviations
+    (trained networks have 4 at most), 1 % at 1000.
     The backward convention is that of `PactQuantise`.
     """
 

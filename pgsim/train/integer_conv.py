@@ -18,11 +18,13 @@ def convolve_codes(codes: Tensor, w_codes: Tensor, stride: int, padding: int) ->
     """Return the sums of codes [N, C, H, W] with int8 weight codes [K, C, R, S] (in float32), float32 [N, K, P, Q].
 
     Codes of dtype uint8 (see `narrowed`) go through oneDNN's 8-bit convolution, which sums in int32; others through
-    float32. Both are exact while every partial sum is below 2**24.
+    float32. Both are exact while every partial sum is below 2**24. On an accelerator, whose library may choose
+    Winograd, float32's sums are rounded to the nearest integer: exact while they are less than a half off.
     """
     if codes.dtype != torch.uint8:
         with direct_convolutions(codes):
-            return F.conv2d(codes, w_codes, None, stride, padding)
+            sums = F.conv2d(codes, w_codes, None, stride, padding)
+        return sums if codes.device.type == "cpu" else sums.round_()
     ones, zeros = torch.ones(len(w_codes)), torch.zeros(len(w_codes), dtype=torch.int32)
     shape = ([stride] * 2, [padding] * 2, [1, 1], 1)
     packed = torch.ops.onednn.qconv_prepack(w_codes.to(torch.int8), ones, 1.0, 0, *shape, list(codes.shape))

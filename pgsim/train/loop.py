@@ -148,6 +148,7 @@ class Run:
     def __init__(self, recipe: Recipe, data: Path, out: Path, train: Images, device: str = "cpu") -> None:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
         self.train, self.held_out = split_holdout(train, recipe.holdout)
+        self.data = digest_of(train.pixels, train.labels)
         if len(self.train) < recipe.batch_size:
             raise InputError(f"batch_size must be at most {len(self.train)}, not {recipe.batch_size}")
         self.steps_per_epoch = len(self.train) // recipe.batch_size
@@ -157,13 +158,13 @@ class Run:
         self.teacher: TaughtViews | None = None
         if recipe.teacher:
             kept = out / f"{Path(recipe.teacher).stem}_views{recipe.views}_seed{recipe.seed}.npz"
-            self.teacher = TaughtViews(read_teacher(data / recipe.teacher, device), kept, recipe.views, len(self.train))
+            teacher = read_teacher(data / recipe.teacher, device)
+            self.teacher = TaughtViews(teacher, kept, recipe.views, len(self.train), self.data)
         self.averaged = copy.deepcopy(self.net)
         self.targets: dict[str, Tensor] = {}
         groups = sgd_groups(self.net, recipe.momentum, recipe.weight_decay)
         self.optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate)
         self.epoch_so_far = 0.0, 0.0
-        self.data = digest_of(train.pixels, train.labels)
 
     def start(self, data: Path) -> None:
         """Begin from what the recipe names, or from random weights: clips, batch norm and thresholds calibrated on the

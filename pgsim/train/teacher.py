@@ -109,22 +109,24 @@ def _float_shapes(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[
 class TaughtViews:
     """The teacher's logits for every view of every training image, computed on first use and kept in a file.
 
-    The file tells the teacher by its digest; one of another teacher or another number of images is begun anew.
+    The file tells the teacher and the images by their digests; one of others is begun anew.
 
     Args:
         teacher: the float network.
         path: npz the logits are read from, if it is there, and saved to.
         views: fixed views an image has; with 0 nothing is kept.
         images: number of training images.
+        data: digest of the training data.
     """
 
-    def __init__(self, teacher: FloatResNet, path: Path, views: int, images: int) -> None:
-        self.teacher, self.path, self.views = teacher, path, views
+    def __init__(self, teacher: FloatResNet, path: Path, views: int, images: int, data: str) -> None:
+        self.teacher, self.path, self.views, self.data = teacher, path, views, data
         self.logits = np.full((views, images, 10), np.nan, np.float32)
         if views and path.is_file():
             stored = open_npz(path, finite=False)
             logits = stored.get("logits", np.empty(0))
-            if str(stored.get("teacher")) == teacher.digest and logits.shape == self.logits.shape:
+            digests = str(stored.get("teacher")), str(stored.get("data"))
+            if digests == (teacher.digest, data) and logits.shape == self.logits.shape:
                 self.logits = logits.astype(np.float32)
 
     def __call__(self, codes: Tensor, view: int, index: NDArray[np.int64]) -> Tensor:
@@ -142,7 +144,8 @@ class TaughtViews:
         if not self.views:
             return
         temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.npz")
-        np.savez(temporary, logits=self.logits, teacher=np.array(self.teacher.digest))
+        digests = {"teacher": np.array(self.teacher.digest), "data": np.array(self.data)}
+        np.savez(temporary, logits=self.logits, **digests)
         os.replace(temporary, self.path)
 
 

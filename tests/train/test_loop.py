@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -159,17 +160,21 @@ def test_a_run_that_diverges_is_stopped_with_its_last_epoch(folder: Path, tmp_pa
     assert not (tmp_path / "tiny.weights.npz").exists()
 
 
-def test_logits_of_another_teacher_are_not_taken_for_the_ones(folder: Path, tmp_path: Path) -> None:
+def test_logits_of_another_teacher_or_of_other_images_are_not_taken_for_the_ones(folder: Path, tmp_path: Path) -> None:
     first = new_run(folder, tmp_path, recipe())
     first.start(folder)
     train_until(first, tmp_path)
     (kept,) = tmp_path.glob("weights_views1_seed3.npz")
     assert first.teacher is not None
 
-    def logits_of(teacher: FloatResNet) -> np.ndarray:
-        return TaughtViews(teacher, kept, 1, len(first.train)).logits
+    def logits_of(teacher: FloatResNet, data: str = first.data) -> np.ndarray:
+        return TaughtViews(teacher, kept, 1, len(first.train), data).logits
 
     assert np.isfinite(logits_of(first.teacher.teacher)).all()
+    train = read_train(folder)
+    again = loop.Run(recipe(), folder, tmp_path, replace(train, pixels=train.pixels[::-1]))
+    assert again.teacher is not None
+    assert np.isnan(again.teacher.logits).all()
     other = dict(np.load(folder / "weights.npz"))
     other["linear.weight"] = -other["linear.weight"]
     assert np.isnan(logits_of(FloatResNet(other))).all()

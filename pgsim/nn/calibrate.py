@@ -34,10 +34,11 @@ def calibrate(
     """Set the model's scales, and with `sparsity` its thresholds, from `batches`; the model runs in evaluation mode.
 
     With `pact`, a PACT clip becomes the mean over batches of the clip with the least squared error (over those with a
-    value that has a code above 0; 1 without any); leave it False once clips are trained. A fixed scale becomes, by `static`, the largest |input| of all batches, the mean over batches of
-    the bound with the least squared error, or stays; one that is `fixed` stays anyway. Where `sparsity` is given (0 ..
-    1), thresholds are placed so that at least that share of the prediction-phase outputs over all batches is not
-    updated, per output channel or per layer. Later layers see what the earlier ones give with the values found so far.
+    value that has a code above 0; 1 without any); leave it False once clips are trained. A fixed scale becomes, by
+    `static`, the largest |input| of all batches, such a mean of the bounds with the least squared error, or stays; one
+    that is `fixed` stays anyway. Where `sparsity` is given (0 .. 1), thresholds are placed so that at least that share
+    of the prediction-phase outputs over all batches is not updated, per output channel or per layer. Later layers see
+    what the earlier ones give with the values found so far.
 
     Args:
         batches: tensors, or tuples of positional arguments of the model; at least one.

@@ -49,6 +49,7 @@ class WeightFormat:
         """The codes' number format."""
         return NumberFormat(self.encoding, self.bits)
 
+
 SMALL = 2.0**-64
 """Weights whose clip is below it are multiplied by its inverse, exactly, before a number of codes is divided by it: of
 float32 the quotient would be infinite at 4e-37."""

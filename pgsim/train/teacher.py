@@ -144,8 +144,7 @@ class TaughtViews:
         if not self.views:
             return
         temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.npz")
-        digests = {"teacher": np.array(self.teacher.digest), "data": np.array(self.data)}
-        np.savez(temporary, logits=self.logits, **digests)
+        np.savez(temporary, logits=self.logits, teacher=np.array(self.teacher.digest), data=np.array(self.data))
         os.replace(temporary, self.path)
 
 

@@ -129,8 +129,7 @@ class _Thresholds:
         phases = gated_phases(product, planes, weights, layer.delta, act_step, act, layer.gating)
         unit = (phases.unit * 2.0**update_bits).expand(layer.delta.numel())
         real = phases.a_h.double() * product.along(unit)
-        channels = real.transpose(0, 1).flatten(1) if real.dim() == 4 else real.reshape(-1, real.shape[-1]).t()
-        self.seen.append(channels)
+        self.seen.append(product.by_channel(real))
         every = torch.cat(self.seen, 1)
         if self.scope == "layer":
             every = every.reshape(1, -1)

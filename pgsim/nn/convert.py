@@ -163,14 +163,15 @@ def _negative(model: nn.Module, paths: list[str], examples: Iterable[Any]) -> se
     found: set[str] = set()
     modules = dict(model.named_modules(remove_duplicate=False))
 
-    def looker(path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def look(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and isinstance(args[0], Tensor) and bool((args[0] < 0).any()):
+    def looker(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def look(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given = args[0] if args else kwargs.get("input")
+            if isinstance(given, Tensor) and bool((given < 0).any()):
                 found.add(path)
 
         return look
 
-    handles = [modules[path].register_forward_pre_hook(looker(path)) for path in paths]
+    handles = [modules[path].register_forward_pre_hook(looker(path), with_kwargs=True) for path in paths]
     try:
         with looking(model), torch.no_grad():
             for example in examples:

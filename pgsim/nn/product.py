@@ -55,6 +55,10 @@ class Convolution:
         """Sum an output-shaped tensor to [K]."""
         return output.sum((0, 2, 3))
 
+    def by_channel(self, output: Tensor) -> Tensor:
+        """Lay an output-shaped tensor out as [K, M], a row for each channel."""
+        return output.transpose(0, 1).flatten(1)
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -81,6 +85,10 @@ class Matrix:
     def over(self, output: Tensor) -> Tensor:
         """Sum an output-shaped tensor to [K]."""
         return output.reshape(-1, output.shape[-1]).sum(0)
+
+    def by_channel(self, output: Tensor) -> Tensor:
+        """Lay an output-shaped tensor out as [K, M], a row for each channel."""
+        return output.reshape(-1, output.shape[-1]).t()
 
 
 Product = Convolution | Matrix

@@ -124,6 +124,16 @@ def test_tied_weights_stay_tied_and_shared_modules_shared() -> None:
     assert isinstance(model[1], pg.GatedConv2d)
 
 
+def test_negative_inputs_are_seen_of_layers_that_are_called_by_keyword() -> None:
+    class ByKeyword(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[2](input=torch.relu(self[1](input=self[0](x))))
+
+    layers = [nn.Linear(4, 4) for _ in range(3)]
+    model = pg.convert(ByKeyword(*layers), pg.Recipe(first="gated", last="gated"), [torch.randn(20, 4)])
+    assert [model[k].quantiser().format.encoding.value != "unsigned" for k in range(3)] == [True, True, False]
+
+
 def test_a_bare_module_converts_and_trains_on_its_device(device: str) -> None:
     torch.manual_seed(4)
     model = pg.convert(nn.Linear(4, 3).double().to(device), pg.Recipe(first="gated", signed=("*",)))

@@ -206,6 +206,18 @@ def test_no_fewer_outputs_stay_than_asked_where_channels_have_units_far_apart(
         assert pg.sparsity(model).by_output >= share
 
 
+@pytest.mark.parametrize("rows", [7, 8])
+def test_thresholds_of_a_linear_layer_over_a_map_are_those_of_its_rows(rows: int) -> None:
+    layer = pg.GatedLinear(6, 8, input=signed(4), gating=pg.Gating(2))
+    x = normal(2, rows, 5, 6, seed=11)
+    found = []
+    for given in (x, x.flatten(0, 2)):
+        pg.calibrate(layer, [given], sparsity=0.8, scope="channel")
+        found.append(layer.delta.tolist())
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 8
+
+
 def test_a_batch_without_a_value_above_zero_has_no_say_in_a_clip() -> None:
     model = nn.Sequential(pg.GatedLinear(4, 3, input=pg.Pact(4), gating=pg.Gating(2)))
     x = torch.rand(10, 4, generator=torch.Generator().manual_seed(5)) * 0.01

@@ -41,7 +41,7 @@ def measure_float(args: argparse.Namespace, made_by: str) -> int:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("test set", total=count)
         for first in range(0, count, BATCH):
-            right += _right(net, test.take(slice(first, min(first + BATCH, count))))
+            right += _right(net, test.take(slice(first, min(first + BATCH, count))), path)
             bar.update(task, completed=min(first + BATCH, count))
     top1 = 100 * right / count
     info = {
@@ -59,7 +59,10 @@ def measure_float(args: argparse.Namespace, made_by: str) -> int:
     return 0
 
 
-def _right(net: FloatResNet, images: Images) -> int:
+def _right(net: FloatResNet, images: Images, path: Path) -> int:
     from pgsim.train.data import normalised
 
-    return int((net.logits(normalised(images.pixels)).argmax(1).numpy() == images.labels).sum())
+    logits = net.logits(normalised(images.pixels))
+    if not bool(logits.isfinite().all()):
+        raise InputError(f"{path}: its logits must be finite, not infinite or NaN; the weights are too large")
+    return int((logits.argmax(1).numpy() == images.labels).sum())

@@ -91,9 +91,6 @@ class Job:
 def run(args: argparse.Namespace) -> int:
     """Train; return 0 when the run is finished or its time is up, 130 when it was interrupted (a checkpoint is
     written)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     # Before torch loads: its threads would spin on for long after each operation, on cores that kernels want then.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
@@ -124,13 +121,21 @@ def run(args: argparse.Namespace) -> int:
         _refuse_leftovers(checkpoint)
     loop.prepare_process(args.threads)
     args.device = loop.check_device(args.device)
-    with _folder(out), _memory():
-        if isinstance(recipe, LanguageRecipe):
-            job = _language_job(recipe, args, out, checkpoint)
-        elif isinstance(recipe, ShuffleNetRecipe):
-            job = _shufflenet_job(recipe, args, out, checkpoint)
-        else:
-            job = _image_job(recipe, args, out, checkpoint)
+    with _folder(out), _alone(checkpoint):
+        with _memory():
+            if isinstance(recipe, LanguageRecipe):
+                job = _language_job(recipe, args, out, checkpoint)
+            elif isinstance(recipe, ShuffleNetRecipe):
+                job = _shufflenet_job(recipe, args, out, checkpoint)
+            else:
+                job = _image_job(recipe, args, out, checkpoint)
+        return _train(job, recipe.name, args.minutes, deadline)
+
+
+def _train(job: Job, name: str, minutes: float | None, deadline: float) -> int:
+    """Train with a progress bar, until the deadline or Ctrl-C at most; return the exit code."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     interrupted = False
 
@@ -142,16 +147,16 @@ def run(args: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     try:
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-            task = bar.add_task(recipe.name, total=job.steps, completed=job.done())
+            task = bar.add_task(name, total=job.steps, completed=job.done())
 
             def report(p: Step) -> None:
-                bar.update(task, completed=p.step, description=f"{recipe.name} {p.words}")
+                bar.update(task, completed=p.step, description=f"{name} {p.words}")
 
             finished = job.train(report, lambda: interrupted or time.monotonic() > deadline)
     finally:
         signal.signal(signal.SIGINT, previous)
     if not finished:
-        why = "interrupted" if interrupted else f"{args.minutes:g} minutes are up"
+        why = "interrupted" if interrupted else f"{minutes:g} minutes are up"
         words = f"; the best epoch so far is in {job.best}" if job.best.exists() else ""
         print(f"{why} at step {job.done()} of {job.steps}; continue with --resume{words}", file=sys.stderr)
         return 130 if interrupted else 0
@@ -167,6 +172,27 @@ def _refuse_leftovers(checkpoint: Path) -> None:
         left = checkpoint.with_name(checkpoint.name.removesuffix(".pt") + suffix)
         if left.exists():
             raise InputError(f"{left} must not exist yet for a new run; it is an earlier one's, move it away")
+
+
+@contextmanager
+def _alone(checkpoint: Path) -> Iterator[None]:
+    """Keep a second run of the same name, whose files would mix with this one's, from the folder."""
+    from filelock import FileLock, Timeout
+
+    place = checkpoint.with_name(f".{checkpoint.stem}.lock")
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{checkpoint} must be one run's at a time, and another is training it now") from None
+    except OSError as error:
+        raise InputError(f"{checkpoint.parent} must be writable, not refused: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # of Windows, where an open file stays; elsewhere it goes while the lock is held
+            place.unlink()
+        lock.release()
 
 
 @contextmanager

@@ -52,8 +52,10 @@ def _image_words(recipe: Recipe) -> str:
     words = ["SeerNet" if recipe.policy == "seernet" else "Precision Gating"]
     if recipe.thresholds == "fixed":
         words = [f"Fix-Threshold {recipe.delta_target:g}"]
-    else:
+    elif recipe.hold_epochs:
         words.append(f"Sp near {100 * recipe.hold_sparsity:g} %")
+    else:
+        words.append(f"Sp from {100 * recipe.start_sparsity:g} %")
     if recipe.policy == "zero":
         words.append("zeroed")
     if not recipe.sparse_bp:

@@ -152,14 +152,28 @@ def _files(place: Path) -> Iterator[Path]:
     yield from found
 
 
+class _TwiceError(Exception):
+    """A key that a JSON object has more than once."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in set(keys):
+        if keys.count(key) > 1:
+            raise _TwiceError(show(key))
+    return dict(pairs)
+
+
 def _read(path: Path) -> Result | LeftOut:
     shown = show_path(path)
     if path.suffix == ".json":
         try:
             content = path.read_bytes()
-            info = json.loads(content)
+            info = json.loads(content, object_pairs_hook=_object)
         except OSError as error:
             raise InputError(f"{shown} must be readable, not refused ({error.strerror})") from None
+        except _TwiceError as error:
+            raise InputError(f"{shown} must have each key once, not {error} twice") from None
         except (ValueError, RecursionError):
             raise InputError(f"{shown} must be JSON, not something else") from None
         if not isinstance(info, dict) or (info.get("format"), info.get("version")) != (FORMAT, VERSION):
@@ -171,7 +185,7 @@ def _read(path: Path) -> Result | LeftOut:
     try:
         reason = _why_left_out(info)
         return LeftOut(str(path), reason) if reason else _result(info, str(path), digest)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         problem = f"must tell how its network was trained and measured, not lack or garble {error}"
         raise InputError(f"{shown} {problem}".splitlines()[0]) from None
 
@@ -217,12 +231,12 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
                 b_avg[f"gated_by_{weighting}"] = pred_bits + (1 - share / 100) * more
     fixed = recipe.get("thresholds") == "fixed"
     return Result(
-        network=str(info["model"]),
+        network=_word(info, "model"),
         dataset=_dataset(info),
         method=method,
         bits=None if method is Method.FLOAT else (act_bits, pred_bits),
         gating=str(recipe.get("gating", recipe.get("gated", ""))),
-        threshold=float(recipe["delta_target"]) if fixed else None,
+        threshold=_number(recipe, "delta_target", -1e9, 1e9) if fixed else None,
         policy=str(recipe.get("policy", "keep")),
         sparsity=sparsity,
         mac_sparsity=mac_sparsity,
@@ -240,13 +254,21 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
 
 
 def _dataset(info: Mapping[str, Any]) -> str:
-    return PTB if "perplexity" in info else str(info["dataset"]).split(" test")[0]
+    return PTB if "perplexity" in info else _word(info, "dataset").split(" test")[0]
 
 
 def _score(info: Mapping[str, Any]) -> float:
     if "perplexity" in info:
         return _number(info, "perplexity", 1.0, math.inf)
     return _number(info, "top1", 0.0, 100.0)
+
+
+def _word(info: Mapping[str, Any], key: str) -> str:
+    """Return a line of text; raises KeyError or ValueError."""
+    value = info[key]
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{key} ({show(value)}; it must be text on one line)")
+    return value
 
 
 def _number(info: Mapping[str, Any], key: str, low: float, high: float) -> float:
@@ -268,7 +290,7 @@ def _whole(info: Mapping[str, Any], key: str, low: int, high: int) -> int:
 def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
     """Return the result of float weights that came from elsewhere."""
     return Result(
-        network=str(info["model"]),
+        network=_word(info, "model"),
         dataset=_dataset(info),
         method=Method.FLOAT,
         bits=None,

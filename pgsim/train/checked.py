@@ -16,6 +16,8 @@ from pgsim.io.strict import show
 
 SKIPPED = "num_batches_tracked"
 """Of batch norm, and of no use after training: weights do not keep it."""
+SMALLEST_CLIP = 1e-30
+"""Below it the number of codes in 1.0 may be none that float32 has."""
 KINDS = {
     int: "a whole number from 0",
     float: "a finite number",
@@ -94,7 +96,7 @@ def checked_tensors(values: Mapping[str, Any], wanted: Mapping[str, Tensor], whe
     """Return tensors, or arrays, of these names as tensors of the wanted ones' dtypes.
 
     Raises InputError, which names the first odd one, for other names, another shape, what are no numbers, NaN or
-    infinity; and for a clip (alpha, bound) that is not above 0 or a variance below it.
+    infinity; and for a clip (alpha, bound) below SMALLEST_CLIP or a variance below 0.
     """
     odd = sorted(values.keys() ^ wanted.keys(), key=str)
     if odd:
@@ -102,8 +104,8 @@ def checked_tensors(values: Mapping[str, Any], wanted: Mapping[str, Tensor], whe
     found = {}
     for name, like in wanted.items():
         tensor = found[name] = checked_tensor(values[name], f"{where}: {name}", like.shape, like.dtype)
-        if name.endswith((".alpha", ".bound")) and not bool((tensor > 0).all()):
-            raise InputError(f"{where}: {name} must be more than 0, not {float(tensor.min()):g}")
+        if name.endswith((".alpha", ".bound")) and not bool((tensor >= SMALLEST_CLIP).all()):
+            raise InputError(f"{where}: {name} must be {SMALLEST_CLIP:g} or more, not {float(tensor.min()):g}")
         if name.endswith(".running_var") and not bool((tensor >= 0).all()):
             raise InputError(f"{where}: {name} must be 0 or more, not {float(tensor.min()):g}")
     return found

@@ -163,4 +163,9 @@ def read_float_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
             raise InputError(f"{path}: {name} must be numbers, not {array.dtype}")
+        low, high = float(array.min(initial=0)), float(array.max(initial=0))
+        if max(-low, high) > float(np.finfo(np.float32).max):
+            raise InputError(f"{path}: {name} must be in float32's range, not up to {max(-low, high):g}")
+        if name.endswith("running_var") and low < 0:
+            raise InputError(f"{path}: {name} must be 0 or more, not {low:g}")
     return {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -57,15 +57,21 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def append_line(log: Path, line: dict[str, Any]) -> None:
-    """Append a line to a log; it takes the place of what a run that was killed wrote of its last one."""
-    with log.open("a+b") as stream:
-        stream.seek(0)
-        tail = stream.read().rpartition(b"\n")[2]
-        if _json_object(tail) is None:
-            stream.truncate(stream.tell() - len(tail))
-        elif tail:
-            stream.write(b"\n")
-        stream.write(json.dumps(line).encode() + b"\n")
+    """Append a line to a log; it takes the place of what a run that was killed wrote of its last one.
+
+    Raises InputError where the log cannot be written.
+    """
+    try:
+        with log.open("a+b") as stream:
+            stream.seek(0)
+            tail = stream.read().rpartition(b"\n")[2]
+            if _json_object(tail) is None:
+                stream.truncate(stream.tell() - len(tail))
+            elif tail:
+                stream.write(b"\n")
+            stream.write(json.dumps(line).encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"{log} must be writable, not refused: {error.strerror or error}") from None
 
 
 def _json_object(line: bytes) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.errors import InputError
+from pgsim.io.atomic import replacing
 from pgsim.train.blocks import IMAGE_CLIP, IMAGE_CODE_MAX, STAGES, Block
 from pgsim.train.data import CLASSES, open_npz, read_float_weights
 from pgsim.train.network import PGResNet
@@ -143,9 +143,8 @@ class TaughtViews:
         """Write the logits known so far, atomically."""
         if not self.views:
             return
-        temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.npz")
-        np.savez(temporary, logits=self.logits, teacher=np.array(self.teacher.digest), data=np.array(self.data))
-        os.replace(temporary, self.path)
+        with replacing(self.path) as stream:
+            np.savez(stream, logits=self.logits, teacher=np.array(self.teacher.digest), data=np.array(self.data))
 
 
 def start_from_float(net: PGResNet, path: Path) -> None:

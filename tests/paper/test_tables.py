@@ -348,6 +348,7 @@ def test_a_perplexity_deviates_by_its_share() -> None:
     ("content", "message"),
     [
         ("{", r"r\.json must be JSON, not something else"),
+        ('{"format": "x", "top1": 90, "top1": 12}', r"r\.json must have each key once, not 'top1' twice$"),
         ("[]", r"r\.json must be a result of pgsim trace \(format pgsim-training-result 1\), not another file"),
         (
             '{"format": "pgsim-training-result", "version": 1, "recipe": "a: 1", "top1": 1}',
@@ -379,6 +380,8 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str, message: str
         ("sparsity_percent", 150), ("sparsity_percent", None), ("mac_sparsity_percent", math.nan),
         ("epochs", -3), ("epochs", math.inf), ("epochs", 4.5), ("seed", math.inf), ("seed", "1"),
         ("b_avg_bits", {"gated_by_outputs": "x"}), ("b_avg_bits", {"gated_by_outputs": math.nan}), ("b_avg_bits", 3),
+        ("b_avg_bits", [1]), ("model", "resnet20\x1b[31m"), ("model", 3), ("dataset", "CIFAR-10\n"),
+        ("recipe", "act_bits: 3\npred_bits: 2\ngating: release\nthresholds: fixed\ndelta_target: .nan\n"),
         ("recipe", "act_bits: 99\npred_bits: 2\ngating: release\n"),
         ("recipe", "act_bits: 0\npred_bits: 0\ngating: none\n"),
         ("recipe", "act_bits: .inf\npred_bits: 2\ngating: release\n"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,31 @@ def test_a_float_network_has_no_trace(folder: Path, tmp_path: Path, capsys: pyte
     assert main(["trace", "--checkpoint", str(folder / "weights.npz"), "--data", str(folder), "-o", str(out)]) == 2
     error = capsys.readouterr().err
     assert "must be weights of pgsim train for a trace, not a float network's; --result without -o measures it" in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("bn1.running_var", np.negative, "bn1.running_var must be 0 or more, not -"),
+        ("linear.bias", lambda a: np.full(a.shape, -1e300), "linear.bias must be in float32's range, not up to 1e+300"),
+        ("linear.weight", lambda a: np.full(a.shape, 1e38), "its logits must be finite, not infinite or NaN"),
+    ],
+)
+def test_weights_without_finite_logits_are_refused(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    change: Callable[[np.ndarray], np.ndarray],
+    message: str,
+) -> None:
+    arrays = dict(np.load(folder / "weights.npz"))
+    np.savez(tmp_path / "odd.npz", **{**arrays, name: change(arrays[name].astype(np.float64))})
+    out = tmp_path / "r.json"
+    command = ["trace", "--checkpoint", str(tmp_path / "odd.npz"), "--data", str(folder), "--result", str(out)]
+    assert main(command) == 2
+    assert f"odd.npz: {message}" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
 
 

@@ -25,6 +25,7 @@ from pgsim.train import loop  # noqa: E402
 from pgsim.train.blocks import Pact  # noqa: E402
 from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
 from pgsim.train.data import as_tensor, image_codes, read_train  # noqa: E402
+from pgsim.train.epochs import append_line  # noqa: E402
 from pgsim.train.network import build_network  # noqa: E402
 from pgsim.train.recipe import Recipe, recipe_text  # noqa: E402
 from pgsim.train.teacher import FloatResNet, TaughtViews  # noqa: E402
@@ -461,6 +462,40 @@ def test_a_new_run_does_not_begin_over_what_an_earlier_one_left(folder: Path, tm
     (tmp_path / left).rename(tmp_path / f"old.{left}")
     assert command.run(arguments(folder, tmp_path, minutes=1e-9)) == 0
     assert (tmp_path / "tiny.pt").exists()
+
+
+def test_a_second_run_of_the_same_name_is_refused_while_the_first_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, others = loop.Run.one_step, []
+
+    def step(self: loop.Run) -> tuple[float, float]:
+        with pytest.raises(InputError, match=r"tiny\.pt must be one run's at a time, and another is training it now$"):
+            command.run(arguments(folder, tmp_path))
+        others.append(self.step)
+        return original(self)
+
+    monkeypatch.setattr(loop.Run, "one_step", step)
+    assert command.run(arguments(folder, tmp_path, minutes=1e-9)) == 0
+    assert others == [0]
+    assert {path.name for path in tmp_path.iterdir()} == {"r.yaml", "tiny.pt"}
+
+
+def test_a_log_and_logits_that_cannot_be_written_are_named_and_leave_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=rf"^{tmp_path} must be writable, not refused: Is a directory$"):
+        append_line(tmp_path, {})
+    run = new_run(folder, tmp_path, recipe())
+    assert run.teacher is not None
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(InputError, match=r"weights_views1_seed3\.npz: the output must be writable, not refused: No sp"):
+        run.teacher.save()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_left_behind_only_where_a_run_began(folder: Path, tmp_path: Path) -> None:

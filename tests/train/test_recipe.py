@@ -136,6 +136,7 @@ def test_the_shipped_recipes_are_listed_without_data(capsys: pytest.CaptureFixtu
     assert words["resnet56_8_uq"] == ["resnet56", "8", "4", "uniform quantisation"]
     assert words["resnet20_8_pact"][3] == "PACT"
     assert words["resnet20_6-4_seernet"][3] == "SeerNet, Sp near 52 %"
+    assert words["resnet20_3-2_free"][3] == "Precision Gating, Sp from 80 %"
     assert "dense back-propagation" in words["resnet20_4-3_dense-bp"][3]
     assert "both convolutions" in words["resnet20_3-2_all"][3]
     assert words["ptb_lstm_4-2"] == ["lstm300", "4/2", "4", "Precision Gating, Sp near 50 %"]

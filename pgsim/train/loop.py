@@ -309,11 +309,12 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
 
     Writes `NAME.pt` (checkpoint, at every epoch's end and on stop) and appends a line per epoch to `NAME.jsonl`. The
     averaged weights of the epoch with the highest held-out accuracy so far are in `NAME.best.weights.npz`. A run of no
-    epochs is measured as it starts.
+    epochs is measured as it starts; an epoch whose end was not written whole, once more.
     """
     path = out / f"{run.recipe.name}.pt"
-    if run.steps == 0 and not path.exists():
-        _end_epoch(run, path, {})
+    ended = run.step % run.steps_per_epoch == 0
+    if (run.steps == 0 and not path.exists()) or (ended and run.epoch_so_far != (0.0, 0.0)):
+        _end_epoch(run, path)
     recent: list[tuple[float, float]] = []
     started = time.perf_counter()
     first = run.step
@@ -326,10 +327,7 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
         mean_loss, mean_accuracy = np.mean(recent, axis=0).tolist()
         report(Progress(run.step, run.steps, mean_loss, mean_accuracy, pace))
         if run.step % run.steps_per_epoch == 0:
-            loss, accuracy = (round(total / run.steps_per_epoch, 5) for total in run.epoch_so_far)
-            run.epoch_so_far = 0.0, 0.0
-            trained = {"loss": loss, "train_accuracy": accuracy, "seconds_per_step": round(pace, 4)}
-            _end_epoch(run, path, trained)
+            _end_epoch(run, path, pace)
             if run.teacher:
                 run.teacher.save()
         elif stop():
@@ -340,14 +338,28 @@ def train(run: Run, out: Path, report: Callable[[Progress], None], stop: Callabl
     return run.step == run.steps
 
 
-def _end_epoch(run: Run, path: Path, trained: dict[str, float]) -> None:
-    """Measure the run, write its checkpoint to `path`, the weights where they are the best so far, and a log's line
-    with what the training told."""
+def _end_epoch(run: Run, path: Path, pace: float | None = None) -> None:
+    """Measure the run, write the weights where they are the best so far, a log's line, and the checkpoint to `path`.
+
+    Before all that the checkpoint is written as of before it, the epoch's sums not yet told: where the disk is full or
+    the process killed in between, a resumed run ends the epoch once more.
+    """
+    check_finite(run.net, run.step)
+    if run.step:
+        save_checkpoint(path, run.checkpoint())
     last = run.step == run.steps
     measured = run.evaluate(FINAL_BN_BATCHES if last else EPOCH_BN_BATCHES)
     log = path.with_name(f"{run.recipe.name}.jsonl")
-    save_checkpoint(path, run.checkpoint(finished=last))
     if measured["held_out_accuracy"] >= _best_so_far(log):
         history = {"step": run.step, "finished": last, **measured}
         save_weights(path.with_name(f"{run.recipe.name}.best.weights.npz"), run.averaged, run.recipe, history)
-    append_line(log, {"epoch": run.step // run.steps_per_epoch, "step": run.step, **trained, **measured})
+    trained = {}
+    if run.step:
+        loss, accuracy = (round(total / run.steps_per_epoch, 5) for total in run.epoch_so_far)
+        trained = {"loss": loss, "train_accuracy": accuracy}
+    if pace is not None:
+        trained["seconds_per_step"] = round(pace, 4)
+    if all(line.get("step") != run.step for line in read_log(log)):
+        append_line(log, {"epoch": run.step // run.steps_per_epoch, "step": run.step, **trained, **measured})
+    run.epoch_so_far = 0.0, 0.0
+    save_checkpoint(path, run.checkpoint(finished=last))

@@ -109,6 +109,42 @@ def test_the_log_of_a_resumed_epoch_is_that_of_one_in_a_piece(folder: Path, tmp_
     assert first == second
 
 
+@pytest.mark.parametrize(("function", "call"), [("save_checkpoint", 2), ("save_weights", 1), ("append_line", 1)])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_epoch_whose_end_was_not_written_whole_is_ended_once_more(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int, epoch: int
+) -> None:
+    wanted = recipe(clip="max", gating="none", pred_bits=3)  # whose bounds move on whenever it is measured
+    whole = new_run(folder, tmp_path / "whole", wanted)
+    whole.start(folder)
+    assert train_until(whole, tmp_path / "whole")
+    run, out = new_run(folder, tmp_path / "part", wanted), tmp_path / "part"
+    run.start(folder)
+    original, left = getattr(loop, function), [call]
+
+    def full(*args: object, **more: object) -> None:
+        left[0] -= run.step == epoch * run.steps_per_epoch
+        if left[0] == 0 and run.step == epoch * run.steps_per_epoch:
+            raise InputError("No space left on device")
+        original(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, function, full)
+        with pytest.raises(InputError, match="No space"):
+            train_until(run, out)
+    rest = new_run(folder, out, wanted)
+    rest.restore(out / "tiny.pt")
+    assert train_until(rest, out)
+    assert same(whole, rest)
+    assert load_checkpoint(out / "tiny.pt").finished
+    logs = [(tmp_path / name / "tiny.jsonl").read_text().splitlines() for name in ("whole", "part")]
+    first, second = ([{k: v for k, v in json.loads(x).items() if "second" not in k} for x in log] for log in logs)
+    assert first == second
+    mine, theirs = (read_network(tmp_path / name / "tiny.best.weights.npz") for name in ("whole", "part"))
+    assert mine[2] == theirs[2]
+    assert differing(mine[0], theirs[0]) == set()
+
+
 @pytest.mark.parametrize("lost", [20, 1], ids=["half a line", "only its end"])
 def test_a_run_that_was_killed_as_it_wrote_its_log_goes_on(folder: Path, tmp_path: Path, lost: int) -> None:
     part = new_run(folder, tmp_path, recipe(epochs=3))

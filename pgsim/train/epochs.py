@@ -7,14 +7,19 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from pgsim.errors import InputError
+from pgsim.io.strict import show
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RECENT = 50
 P = TypeVar("P")
@@ -95,6 +100,14 @@ def digest_of(*arrays: NDArray[Any]) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def check_recipe(kept: DataclassInstance, recipe: DataclassInstance, path: Path) -> None:
+    """Refuse, with an InputError that tells the first field that differs, a checkpoint of another recipe."""
+    for each in fields(recipe):
+        was, now = getattr(kept, each.name), getattr(recipe, each.name)
+        if was != now:
+            raise InputError(f"{path} must come from the same recipe, with {each.name} {show(now)}, not {show(was)}")
 
 
 def check_data(kept: str, data: str, path: Path) -> None:

@@ -21,7 +21,17 @@ from pgsim.errors import InputError
 from pgsim.train.calibrate import recalibrate_batch_norm, start_clips, start_thresholds
 from pgsim.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, sgd_groups
 from pgsim.train.data import Images, Views, as_tensor, augment, draw_views, image_codes
-from pgsim.train.epochs import RECENT, append_line, check_data, check_finite, check_step, digest_of, finite, read_log
+from pgsim.train.epochs import (
+    RECENT,
+    append_line,
+    check_data,
+    check_finite,
+    check_recipe,
+    check_step,
+    digest_of,
+    finite,
+    read_log,
+)
 from pgsim.train.network import PGResNet, build_network
 from pgsim.train.recipe import Recipe
 from pgsim.train.schedule import warm_cosine, warm_steps
@@ -205,8 +215,7 @@ class Run:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe."""
         state = load_checkpoint(path)
-        if state.recipe != self.recipe:
-            raise InputError(f"{path} must come from the same recipe, not from another ({state.recipe.name})")
+        check_recipe(state.recipe, self.recipe, path)
         check_data(state.data, self.data, path)
         check_step(state.step, self.steps, path)
         _best_so_far(self.out / f"{self.recipe.name}.jsonl")  # a broken log is refused now, not after an epoch of work

@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(folder: Path, tmp_path: Path)
     run = new_run(folder, tmp_path, recipe())
     run.start(folder)
     train_until(run, tmp_path, lambda: True)
-    with pytest.raises(InputError, match=r"tiny\.pt must come from the same recipe, not from another"):
+    with pytest.raises(InputError, match=r"tiny\.pt must come from the same recipe, with sigma 0\.5, not 0\.001$"):
         new_run(folder, tmp_path, recipe(sigma=0.5)).restore(tmp_path / "tiny.pt")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pgsim.errors import InputError
 from pgsim.nn import QuantLSTMCell
-from pgsim.train.epochs import check_data, check_finite, check_step, digest_of, finite, train_epochs
+from pgsim.train.epochs import check_data, check_finite, check_recipe, check_step, digest_of, finite, train_epochs
 from pgsim.train.language.calibrate import place_thresholds, start_clips
 from pgsim.train.language.corpus import UNSCORED, Corpus, scoring_streams, training_streams
 from pgsim.train.language.model import LanguageModel, build_model
@@ -263,8 +263,7 @@ class LanguageRun:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe and vocabulary."""
         kept = load_language_checkpoint(path)
-        if kept.recipe != self.recipe:
-            raise InputError(f"{path} must come from the same recipe, not from another ({kept.recipe.name})")
+        check_recipe(kept.recipe, self.recipe, path)
         if kept.vocabulary != self.corpus.vocabulary:
             raise InputError(f"{path} must be of {self.corpus.vocabulary} words, as the data, not {kept.vocabulary}")
         check_data(kept.data, self.data, path)

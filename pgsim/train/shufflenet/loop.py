@@ -17,7 +17,7 @@ from pgsim import nn as pg
 from pgsim.errors import InputError
 from pgsim.nn.calibrate import looking
 from pgsim.train.data import Images, augment
-from pgsim.train.epochs import check_data, check_finite, check_step, digest_of, diverged, train_epochs
+from pgsim.train.epochs import check_data, check_finite, check_recipe, check_step, digest_of, diverged, train_epochs
 from pgsim.train.loop import EVAL_BATCH, epoch_draws, split_holdout
 from pgsim.train.schedule import warm_cosine
 from pgsim.train.shufflenet.calibrate import place_thresholds, start_clips
@@ -191,8 +191,7 @@ class ShuffleNetRun:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe."""
         kept = load_shufflenet_checkpoint(path)
-        if kept.recipe != self.recipe:
-            raise InputError(f"{path} must come from the same recipe, not from another ({kept.recipe.name})")
+        check_recipe(kept.recipe, self.recipe, path)
         check_data(kept.data, self.data, path)
         check_step(kept.step, self.steps, path)
         self.net.load_state_dict(kept.model)

@@ -129,6 +129,7 @@ def test_negative_inputs_are_seen_of_layers_that_are_called_by_keyword() -> None
         def forward(self, x: Tensor) -> Tensor:
             return self[2](input=torch.relu(self[1](input=self[0](x))))
 
+    torch.manual_seed(13)
     layers = [nn.Linear(4, 4) for _ in range(3)]
     model = pg.convert(ByKeyword(*layers), pg.Recipe(first="gated", last="gated"), [torch.randn(20, 4)])
     assert [model[k].quantiser().format.encoding.value != "unsigned" for k in range(3)] == [True, True, False]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from pgsim.errors import InputError
@@ -42,6 +42,14 @@ def show_path(path: str | os.PathLike[str]) -> str:
 def refuse(where: str, what: str, must: str, got: str) -> NoReturn:
     """Raise InputError "<where>: <what> must <must>, not <got>"."""
     raise InputError(f"{where}: {what} must {must}, not {got}")
+
+
+def key_twice(pairs: Sequence[tuple[str, Any]]) -> str | None:
+    """Return the first key that a mapping's pairs have more than once; None where each is there once."""
+    if len(dict(pairs)) == len(pairs):
+        return None
+    keys = [key for key, _ in pairs]
+    return next(key for key in keys if keys.count(key) > 1)
 
 
 class Section:

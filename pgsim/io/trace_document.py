@@ -9,7 +9,7 @@ from typing import Any
 
 from pgsim.errors import InputError
 from pgsim.io.npz import Npz
-from pgsim.io.strict import Section, refuse, show
+from pgsim.io.strict import Section, key_twice, refuse, show
 
 FORMAT = "pgsim-trace"
 VERSION = 1
@@ -44,12 +44,10 @@ def read_document(npz: Npz, digests: bool) -> tuple[bytes, Section]:
 
 def _parse_json(where: str, text: bytes) -> object:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping = dict(pairs)
-        if len(mapping) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+        twice = key_twice(pairs)
+        if twice is not None:
             refuse(where, "meta", "have each key once in a mapping", f"{show(twice)} twice")
-        return mapping
+        return dict(pairs)
 
     def no_constants(name: str) -> object:
         refuse(where, "meta", "hold finite numbers", name)

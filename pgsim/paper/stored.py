@@ -15,7 +15,7 @@ from typing import Any
 
 from pgsim.arith.formats import MAX_BITS
 from pgsim.errors import InputError
-from pgsim.io.strict import show, show_path
+from pgsim.io.strict import key_twice, show, show_path
 from pgsim.io.trace import load_trace
 from pgsim.io.yaml_file import plain_yaml, read_yaml
 from pgsim.paper.claims import PTB, TEST_SET_SIZES, Method
@@ -152,28 +152,21 @@ def _files(place: Path) -> Iterator[Path]:
     yield from found
 
 
-class _TwiceError(Exception):
-    """A key that a JSON object has more than once."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in set(keys):
-        if keys.count(key) > 1:
-            raise _TwiceError(show(key))
-    return dict(pairs)
-
-
 def _read(path: Path) -> Result | LeftOut:
     shown = show_path(path)
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = key_twice(pairs)
+        if twice is not None:
+            raise InputError(f"{shown} must have each key once, not {show(twice)} twice")
+        return dict(pairs)
+
     if path.suffix == ".json":
         try:
             content = path.read_bytes()
-            info = json.loads(content, object_pairs_hook=_object)
+            info = json.loads(content, object_pairs_hook=no_duplicates)
         except OSError as error:
             raise InputError(f"{shown} must be readable, not refused ({error.strerror})") from None
-        except _TwiceError as error:
-            raise InputError(f"{shown} must have each key once, not {error} twice") from None
         except (ValueError, RecursionError):
             raise InputError(f"{shown} must be JSON, not something else") from None
         if not isinstance(info, dict) or (info.get("format"), info.get("version")) != (FORMAT, VERSION):

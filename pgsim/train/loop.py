@@ -279,7 +279,6 @@ class Run:
         The statistics are those of augmented images, as in training: those of plain ones, without the crops' black
         borders, cost a trained 3/2 network about 4 points.
         """
-        check_finite(self.net, self.step)
         batches = (batch_of(self.train, self.recipe, step).codes.to(self.device) for step in range(bn_batches))
         recalibrate_batch_norm(self.averaged, batches)
         self.averaged.reset_counts()

@@ -183,7 +183,8 @@ def _legend(results: Sequence[object]) -> str:
         "Within bounds: top-1 at most 0.5 points (perplexity 2 %) worse at a sparsity at most 6 points lower, and\n"
         "neither better nor higher by more, unless it is Precision Gating's own; the change from float may yet have\n"
         "the other sign.\n"
-        "Rows without the paper's figures: bits that the paper does not have.\n"
+        "Rows without the paper's figures: bits that the paper does not have; shufflenetv2_x0.5_cifar: the form of\n"
+        "ShuffleNet V2 for CIFAR-10, which the paper does not have either (ImageNet was not trained).\n"
         "Change: of the score from that of the same network in float32, the paper's from its own, ours from ours.\n"
         "Deviates: score or sparsity further from the paper than that, in either direction; why, reasons.yaml says."
     )

@@ -49,30 +49,36 @@ def _cells(recipe: AnyRecipe) -> tuple[str, ...]:
 def _image_words(recipe: Recipe) -> str:
     if recipe.gating == "none":
         return "PACT" if recipe.clip == "pact" else "uniform quantisation"
-    words = ["SeerNet" if recipe.policy == "seernet" else "Precision Gating"]
-    if recipe.thresholds == "fixed":
-        words = [f"Fix-Threshold {recipe.delta_target:g}"]
-    elif recipe.hold_epochs:
-        words.append(f"Sp near {100 * recipe.hold_sparsity:g} %")
-    else:
-        words.append(f"Sp from {100 * recipe.start_sparsity:g} %")
-    if recipe.policy == "zero":
-        words.append("zeroed")
-    if not recipe.sparse_bp:
-        words.append("dense back-propagation")
+    held = f"near {100 * recipe.hold_sparsity:g}" if recipe.hold_epochs else f"from {100 * recipe.start_sparsity:g}"
+    words = _gated_words(recipe, held)
     if recipe.gating == "all":
         words.append("both convolutions gated")
     return ", ".join(words)
 
 
+def _gated_words(recipe: Recipe | ShuffleNetRecipe, sparsity: str) -> list[str]:
+    words = ["SeerNet" if recipe.policy == "seernet" else "PG", f"Sp {sparsity} %"]
+    if recipe.thresholds == "fixed":
+        words = [f"Fix-Threshold {recipe.delta_target:g}"]
+    if recipe.policy == "zero":
+        words.append("zeroed")
+    if not recipe.sparse_bp:
+        words.append("dense back-propagation")
+    return words
+
+
 def _shufflenet_words(recipe: ShuffleNetRecipe) -> str:
-    if recipe.gated in ("float", "none"):
-        return "float" if recipe.gated == "float" else "PACT"
-    which = "" if recipe.gated == "all" else ", 1x1 convolutions alone gated"
-    return f"Precision Gating, Sp near {100 * recipe.start_sparsity:g} %{which}"
+    if recipe.gated == "float":
+        return "float"
+    if recipe.gated == "none":
+        return "PACT" if recipe.clip == "pact" else "uniform quantisation"
+    words = _gated_words(recipe, f"near {100 * recipe.start_sparsity:g}")
+    if recipe.gated == "pointwise":
+        words.append("1x1 convolutions alone gated")
+    return ", ".join(words)
 
 
 def _language_words(recipe: LanguageRecipe) -> str:
     if recipe.cell != "gated":
         return "float" if recipe.cell == "float" else "uniform quantisation"
-    return f"Precision Gating, Sp near {100 * recipe.start_sparsity:g} %"
+    return f"PG, Sp near {100 * recipe.start_sparsity:g} %"

@@ -48,6 +48,8 @@ TEST_SET_SIZES = {PTB: 82_429, CIFAR: 10_000, IMAGENET: 50_000}
 """Words predicted (all but the first of Mikolov's test text) or images."""
 SHIFTNET, RESNET20, RESNET32, RESNET56 = "shiftnet20", "resnet20", "resnet32", "resnet56"
 SHUFFLENET, LSTM = "shufflenetv2_x0.5", "lstm300"
+FORMS = {("shufflenetv2_x0.5_cifar", CIFAR): SHUFFLENET}
+"""Forms of the paper's networks for another data set than the paper's: (network, data set) -> the paper's network."""
 
 _FLOAT = [
     (1, SHIFTNET, CIFAR, 89.4), (1, RESNET20, CIFAR, 91.7), (1, SHUFFLENET, IMAGENET, 59.0), (5, LSTM, PTB, 110.1),

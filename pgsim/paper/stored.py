@@ -22,8 +22,11 @@ from pgsim.paper.claims import PTB, TEST_SET_SIZES, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
 REASONS = "reasons.yaml"
-LEFT_OUT = {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep", "rate_drops": []}
-"""What recipes of image networks mean where they leave a field out (`pgsim.train.recipe.Recipe`)."""
+LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
+    "": {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep", "rate_drops": []},
+    "shufflenet_cifar": {"clip": "pact", "thresholds": "learned", "delta_target": "start", "policy": "keep"},
+}
+"""What recipes of each task mean where older ones leave a field out (`pgsim.train.recipe.Recipe`, `.shufflenet`)."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +307,7 @@ def _given(info: Mapping[str, Any], source: str, digest: str) -> Result:
 
 def _setting(recipe: Mapping[str, Any]) -> str:
     """Return what decides a training apart from seed and data, with what older recipes leave out."""
-    fields = {**recipe} if "task" in recipe else {**LEFT_OUT, **recipe}
+    fields = {**LEFT_OUT.get(str(recipe.get("task", "")), {}), **recipe}
     return json.dumps({key: value for key, value in fields.items() if key not in ("name", "seed")}, sort_keys=True)
 
 

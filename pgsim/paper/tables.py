@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgsim.paper.claims import CLAIMS, Claim, Method
+from pgsim.paper.claims import CLAIMS, FORMS, Claim, Method
 from pgsim.paper.runs import Runs, group_runs
 from pgsim.paper.stored import Result
 
@@ -100,13 +100,15 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
     Runs that differ in the seed alone stand together. A run is one of the claim where network, data set, method and
     bits (and a fixed threshold) are the same. Where the paper has two rows of the same bits (two sparsities), runs
     stand at the one whose sparsity is nearer to their mean. Runs of a network of the paper that no table has a row for
-    (other bits) get one of their own, without figures of the paper, in the table that has the float network.
+    (other bits) get one of their own, without figures of the paper, in the table that has the float network; so do
+    all runs of a form of it for another data set (`FORMS`), behind the network's own.
     """
     groups, found = group_runs(results), []
     claims = [claim for claim in CLAIMS if claim.table == table]
-    order = {name: place for place, name in enumerate(dict.fromkeys(claim.network for claim in claims))}
+    order = {name: (place, "") for place, name in enumerate(dict.fromkeys(claim.network for claim in claims))}
+    order |= {form: (order[name][0], form) for (form, _), name in FORMS.items() if name in order}
     claims += dict.fromkeys(claim for runs in groups if (claim := _own_claim(runs.first)) and claim.table == table)
-    claims.sort(key=lambda claim: (order[claim.network], *_uniform_last(claim)))
+    claims.sort(key=lambda claim: (*order[claim.network], *_uniform_last(claim)))
     for claim in claims:
         same: list[Runs | None] = [
             runs for runs in groups if _matches(runs.first, claim) and _nearest(runs, claims) is claim
@@ -116,10 +118,11 @@ def rows(results: Sequence[Result], table: int) -> list[Row]:
     return found
 
 
-def _uniform_last(claim: Claim) -> tuple[bool, int, bool]:
-    """Sort gated rows as they stand, behind them uniform ones by their bits, the most first, UQ before PACT."""
+def _uniform_last(claim: Claim) -> tuple[int, int, bool]:
+    """Sort the float network first, gated rows as they stand, uniform ones by bits, the most first, UQ before PACT."""
     uniform = claim.method in (Method.UQ, Method.PACT)
-    return uniform, -claim.bits[0] if uniform and claim.bits else 0, claim.method is Method.PACT
+    kind = 2 if uniform else int(claim.method is not Method.FLOAT)
+    return kind, -claim.bits[0] if uniform and claim.bits else 0, claim.method is Method.PACT
 
 
 def _own_claim(ours: Result) -> Claim | None:
@@ -133,9 +136,11 @@ def _own_claim(ours: Result) -> Claim | None:
 
 
 def _home_table(ours: Result) -> int | None:
-    """Return the table that has the float network of a run's network and data set, None where the paper has neither."""
-    sought = (ours.network, ours.dataset, Method.FLOAT)
-    return next((one.table for one in CLAIMS if (one.network, one.dataset, one.method) == sought), None)
+    """Return the table that has the float network of a run's network and data set, or of what it is a form of."""
+    form_of = FORMS.get((ours.network, ours.dataset))
+    floats = [one for one in CLAIMS if one.method is Method.FLOAT]
+    sought = (ours.network, ours.dataset)
+    return next((one.table for one in floats if one.network == form_of or (one.network, one.dataset) == sought), None)
 
 
 def _float_score(claim: Claim) -> float | None:

@@ -83,16 +83,9 @@ class Report:
         return sparsity_of(self.layers, by_macs=True)
 
     def b_avg(self, *, gated_only: bool, by_macs: bool) -> float:
-        """Return B_avg of the gated convolutions, or of all but the stem, of which those without a gate have B bits.
-
-        A gated one has B_hb + (1 - Sp) (B - B_hb) (equation 8), or B_hb + (1 - Sp) B where an update begins `anew`.
-        """
-        more = self.act_bits if self.anew else self.act_bits - self.pred_bits
-        bits = [(x, x.outputs * self.pred_bits + x.updated * more) for x in self.layers]
-        if not gated_only or not bits:
-            bits += [(x, x.outputs * self.act_bits) for x in self.dense]
-        weighted = [(x.macs_per_output if by_macs else 1, x.outputs, count) for x, count in bits]
-        return sum(w * count for w, _, count in weighted) / sum(w * outputs for w, outputs, _ in weighted)
+        """Return B_avg of the gated convolutions, or of all but the stem (`average_bits`)."""
+        dense = () if gated_only and self.layers else self.dense
+        return average_bits(self.layers, dense, self.act_bits, self.pred_bits, anew=self.anew, by_macs=by_macs)
 
     def as_info(self, whole_set: bool) -> dict[str, object]:
         """Return the report as plain values for a trace's metadata; accuracies and sparsities in percent.
@@ -101,26 +94,50 @@ class Report:
         """
         return {
             "top1" if whole_set else "top1_of_evaluated": round(self.top1, 4),
-            **(self._gating_info() if self.layers else {}),
+            **(gating_info(self.layers, self.dense, self.act_bits, self.pred_bits, self.anew) if self.layers else {}),
             "evaluated_images": self.images,
             "images_with_all_logits_equal": self.logits_equal,
             "float32_top1": round(100.0 * self.float_right / self.images, 4),
             "float32_label_differences": {"count": len(self.differing), "images": list(self.differing)},
         }
 
-    def _gating_info(self) -> dict[str, object]:
-        return {
-            "sparsity_percent": round(100 * self.sparsity, 3),
-            "mac_sparsity_percent": round(100 * self.mac_sparsity, 3),
-            "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.layers},
-            "b_avg_bits": {
-                f"{'gated' if gated else 'all'}_by_{'macs' if macs else 'outputs'}": round(
-                    self.b_avg(gated_only=gated, by_macs=macs), 4
-                )
-                for gated in (True, False)
-                for macs in (False, True)
-            },
-        }
+
+def gating_info(
+    gated: Sequence[LayerSparsity], dense: Sequence[LayerSparsity], act_bits: int, pred_bits: int, anew: bool
+) -> dict[str, object]:
+    """Return sparsities (percent) and average bits of a network with gated layers, as a trace's metadata have them."""
+    return {
+        "sparsity_percent": round(100 * sparsity_of(gated), 3),
+        "mac_sparsity_percent": round(100 * sparsity_of(gated, by_macs=True), 3),
+        "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in gated},
+        "b_avg_bits": {
+            f"{'gated' if only else 'all'}_by_{'macs' if macs else 'outputs'}": round(
+                average_bits(gated, () if only else dense, act_bits, pred_bits, anew=anew, by_macs=macs), 4
+            )
+            for only in (True, False)
+            for macs in (False, True)
+        },
+    }
+
+
+def average_bits(
+    gated: Sequence[LayerSparsity],
+    dense: Sequence[LayerSparsity],
+    act_bits: int,
+    pred_bits: int,
+    *,
+    anew: bool,
+    by_macs: bool,
+) -> float:
+    """Return B_avg over these layers, each output counted once or by its MACs; a dense one has B bits.
+
+    A gated one has B_hb + (1 - Sp) (B - B_hb) (equation 8), or B_hb + (1 - Sp) B where an update begins `anew`.
+    """
+    more = act_bits if anew else act_bits - pred_bits
+    bits = [(x, x.outputs * pred_bits + x.updated * more) for x in gated]
+    bits += [(x, x.outputs * act_bits) for x in dense]
+    weighted = [(x.macs_per_output if by_macs else 1, x.outputs, count) for x, count in bits]
+    return sum(w * count for w, _, count in weighted) / sum(w * outputs for w, outputs, _ in weighted)
 
 
 def sparsity_of(layers: Sequence[LayerSparsity], by_macs: bool = False) -> float:

@@ -44,3 +44,11 @@ def test_the_table_names_every_option_of_the_trunk() -> None:
     add_trunk_options(parser)
     assert set(parser._option_string_actions) == {f"--{name}" for name in OPTIONS}
     assert named == {*parser._option_string_actions, "--bits", "--images"}
+
+
+def test_every_recipe_is_named() -> None:
+    from pgsim.train.recipe import shipped_recipes
+
+    named = set(re.findall(r"\b(shufflenetv2_\S+?_cifar)(?!\w)", PAGE))
+    named.remove("shufflenetv2_x0.5_cifar")  # the network
+    assert named == {name for name in shipped_recipes() if name.startswith("shufflenetv2_")}

@@ -92,6 +92,31 @@ def test_runs_of_several_seeds_stand_in_one_row_with_mean_and_sample_deviation()
     assert row.score_difference == pytest.approx(91.0 - 91.2)
 
 
+def test_a_form_of_a_network_for_another_data_set_stands_behind_it_without_the_papers_figures() -> None:
+    gated = replace(RUN, network="shufflenetv2_x0.5_cifar", bits=(6, 4), sparsity=57.2, score=80.0)
+    plain: dict[str, Any] = {"gating": "none", "sparsity": None, "bits": (6, 6)}
+    runs = [
+        gated,
+        replace(gated, method=Method.PACT, **plain),
+        replace(gated, method=Method.SEERNET, bits=(8, 6), policy="seernet"),
+        replace(gated, method=Method.FLOAT, **{**plain, "bits": None}, score=82.0),
+    ]
+    found = rows(runs, 1)
+    networks = list(dict.fromkeys(row.claim.network for row in found))
+    assert networks[-2:] == ["shufflenetv2_x0.5", "shufflenetv2_x0.5_cifar"]
+    own = [row for row in found if row.ours]
+    assert [row.claim.method for row in own] == [Method.FLOAT, Method.PG, Method.SEERNET, Method.PACT]
+    assert {row.claim.network for row in own} == {"shufflenetv2_x0.5_cifar"}
+    assert [row.our_change for row in own] == [None, -2.0, -2.0, -2.0]
+    for row in own:
+        assert row.claim.score is row.claim.sparsity is row.claim.b_avg is row.reached is row.paper_change is None
+    assert unplaced(runs) == []
+    assert [row for table in (2, 3, 4, 5, 7) for row in rows(runs, table) if row.ours] == []
+    elsewhere = replace(gated, dataset="CIFAR-100")
+    assert [runs.results for runs in unplaced([elsewhere])] == [(elsewhere,)]
+    assert [row for row in rows([elsewhere], 1) if row.ours] == []
+
+
 def test_one_run_has_no_spread_and_none_that_is_not_gated_a_sparsity() -> None:
     (row,) = (row for row in rows([RUN], 1) if row.ours)
     assert row.ours is not None
@@ -243,7 +268,17 @@ def test_recipes_that_differ_in_name_and_seed_alone_are_the_same_setting(tmp_pat
 def test_what_older_recipes_leave_out_is_what_a_recipe_takes_for_it() -> None:
     recipe = pytest.importorskip("pgsim.train.recipe")
     defaults = {field.name: field.default for field in fields(recipe.Recipe) if field.default is not MISSING}
-    assert {**defaults, "rate_drops": list(defaults["rate_drops"])} == LEFT_OUT  # a list, as YAML has it
+    assert {**defaults, "rate_drops": list(defaults["rate_drops"])} == LEFT_OUT[""]  # a list, as YAML has it
+
+
+def test_a_shipped_recipe_of_shufflenet_leaves_out_what_a_newer_one_says() -> None:
+    recipe = pytest.importorskip("pgsim.train.shufflenet.recipe")
+    (old,) = (one for one in load_results([ROOT / "traces"]).results if one.network == "shufflenetv2_x0.5_cifar")
+    shipped = ROOT / "pgsim" / "train" / "recipes" / "shufflenetv2_6-4_cifar.yaml"
+    new = recipe.parse_shufflenet_recipe(shipped.read_text(encoding="utf-8"), "shipped")
+    left_out = LEFT_OUT[recipe.TASK]
+    assert {name: getattr(new, name) for name in left_out} == left_out
+    assert json.loads(old.setting) == {k: v for k, v in vars(new).items() if k not in ("name", "seed")}
 
 
 @pytest.mark.parametrize(

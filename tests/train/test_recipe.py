@@ -136,10 +136,13 @@ def test_the_shipped_recipes_are_listed_without_data(capsys: pytest.CaptureFixtu
     assert words["resnet56_8_uq"] == ["resnet56", "8", "4", "uniform quantisation"]
     assert words["resnet20_8_pact"][3] == "PACT"
     assert words["resnet20_6-4_seernet"][3] == "SeerNet, Sp near 52 %"
-    assert words["resnet20_3-2_free"][3] == "Precision Gating, Sp from 80 %"
+    assert words["resnet20_3-2_free"][3] == "PG, Sp from 80 %"
     assert "dense back-propagation" in words["resnet20_4-3_dense-bp"][3]
     assert "both convolutions" in words["resnet20_3-2_all"][3]
-    assert words["ptb_lstm_4-2"] == ["lstm300", "4/2", "4", "Precision Gating, Sp near 50 %"]
+    assert words["ptb_lstm_4-2"] == ["lstm300", "4/2", "4", "PG, Sp near 50 %"]
+    assert words["shufflenetv2_6-4_fixed_0_zero_cifar"] == ["shufflenetv2_x0.5", "6/4", "3", "Fix-Threshold 0, zeroed"]
+    assert words["shufflenetv2_5_uq_cifar"][1:] == ["5", "3", "uniform quantisation"]
+    assert words["shufflenetv2_8-6_seernet_cifar"][3] == "SeerNet, Sp near 31 %"
     assert max(map(len, lines)) <= 120
 
 

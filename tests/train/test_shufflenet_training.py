@@ -19,7 +19,7 @@ from pgsim.errors import InputError  # noqa: E402
 from pgsim.paper.claims import Method  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train.data import read_test, read_train  # noqa: E402
-from pgsim.train.shufflenet import loop  # noqa: E402
+from pgsim.train.shufflenet import calibrate, loop  # noqa: E402
 from pgsim.train.shufflenet.network import network_images  # noqa: E402
 from pgsim.train.shufflenet.recipe import (  # noqa: E402
     ShuffleNetRecipe,
@@ -86,7 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_recipes_survive_being_written_and_read() -> None:
-    for first in (recipe(), gated(), gated(gated="none", pred_bits=6)):
+    fixed = gated(thresholds="fixed", delta_target=-0.25, policy="zero")
+    for first in (recipe(), gated(), gated(gated="none", pred_bits=6, clip="max"), fixed):
         assert parse_shufflenet_recipe(shufflenet_recipe_text(first), "again") == first
 
 
@@ -102,6 +103,31 @@ def test_recipes_survive_being_written_and_read() -> None:
         ({"pred_bits": 6}, r"pred_bits must be in 1\.\.5, not 6"),
         ({"gated": "none"}, "pred_bits must be act_bits where gated is 'none', not 4"),
         ({"gated": "float"}, "act_bits and pred_bits must be left out where gated is 'float', not 6/4"),
+        ({"clip": "static"}, "clip must be 'pact' or 'max', not 'static'"),
+        ({"policy": "drop"}, "policy must be 'keep', 'zero' or 'seernet', not 'drop'"),
+        ({"thresholds": "fixed"}, "delta_target must be a number where thresholds are 'fixed', not 'start'"),
+        (
+            {"thresholds": "fixed", "delta_target": "'0'"},
+            "delta_target must be a number where thresholds are 'fixed', not '0'",
+        ),
+        ({"delta_target": 0.5}, "delta_target must be 'start' where thresholds are 'learned', not 0.5"),
+        ({"thresholds": "fixed", "delta_target": ".nan"}, "delta_target must be finite, not nan"),
+        (
+            {"thresholds": "fixed", "delta_target": 0, "policy": "seernet"},
+            "thresholds must be 'learned' where policy is 'seernet', not 'fixed'",
+        ),
+        (
+            {"gated": "none", "pred_bits": 6, "thresholds": "fixed", "delta_target": 0},
+            "thresholds must be 'learned' .or left out. where gated is 'none', not 'fixed'",
+        ),
+        (
+            {"gated": "none", "pred_bits": 6, "policy": "zero"},
+            "policy must be 'keep' .or left out. where gated is 'none', not 'zero'",
+        ),
+        (
+            {"gated": "float", "act_bits": 0, "pred_bits": 0, "clip": "max"},
+            "clip must be 'pact' .or left out. where gated is 'float', not 'max'",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused(changes: dict[str, object], message: str) -> None:
@@ -202,9 +228,107 @@ def test_a_run_that_diverges_keeps_no_epoch_of_it(
 
     run = loop.ShuffleNetRun(gated(), read_train(folder))
     run.start(folder, folder)
-    monkeypatch.setattr(pg, "calibrate", overflown)
+    monkeypatch.setattr(calibrate, "calibrate", overflown)
     with pytest.raises(InputError, match=r"^clips after step 2 must be finite, not refused .clip .* not inf.: the run"):
         loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize("policy", ["keep", "zero"])
+def test_fixed_thresholds_stay_where_they_are_while_all_else_learns(folder: Path, policy: str) -> None:
+    run = loop.ShuffleNetRun(gated(thresholds="fixed", delta_target=-0.25, policy=policy), read_train(folder))
+    run.start(folder, folder)
+    before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
+    while run.step <= run.steps_per_epoch:  # over the end of an epoch that is held
+        run.one_step()
+    after = dict(run.net.named_parameters())
+    assert all(torch.equal(after[n], p) == n.endswith("delta") for n, p in before.items())
+    thresholds = [layer.delta for layer in pg.coded_layers(run.net).values() if layer.delta is not None]
+    assert {float(value) for delta in thresholds for value in delta} == {-0.25}
+    outputs: list[torch.Tensor] = []
+    layer = run.net.get_submodule("stage3.1.branch_main.0")
+    layer.register_forward_hook(lambda _module, _inputs, out: outputs.append(out.detach()))
+    pg.reset_counts(run.net)
+    with torch.no_grad():
+        run.net.eval()(network_images(run.train.pixels[:2]))
+    assert isinstance(layer, pg.GatedConv2d)
+    assert 0 < layer.updated < layer.outputs
+    zeros = int((outputs[0] == 0).sum())
+    assert (zeros >= layer.outputs - layer.updated) == (policy == "zero")
+
+
+def test_uniform_quantisation_has_the_largest_values_as_its_clips_and_learns_none(folder: Path) -> None:
+    run = loop.ShuffleNetRun(gated(gated="none", pred_bits=6, clip="max"), read_train(folder))
+    run.start(folder, folder)
+    seen: dict[str, float] = {}
+
+    def look(name: str) -> None:
+        def watch(_quantiser: pg.Quantiser, x: torch.Tensor) -> None:
+            seen[name] = max(seen.get(name, 0.0), float(x.abs().max()))
+
+        quantisers[name].watch = watch
+
+    quantisers = {n: m for n, m in run.net.named_modules() if isinstance(m, pg.Quantiser) and not m.fixed}
+    assert not any(isinstance(m, pg.Pact) for m in quantisers.values())
+    assert "features" in quantisers
+    for name in quantisers:
+        look(name)
+
+    def clips() -> dict[str, float]:
+        seen.clear()
+        with torch.no_grad():
+            run.net.eval()(network_images(run.train.pixels[:2]))
+        return {name: quantiser.clip for name, quantiser in quantisers.items()}
+
+    first = clips()
+    # Streams grow while they are calibrated, so that their first readers saw smaller clips then.
+    assert first == pytest.approx(seen, rel=0.1)
+    run.one_step()
+    assert clips() == first != seen
+    while run.step < run.steps_per_epoch:
+        run.one_step()
+    assert clips() == first
+    run.step, before = run.steps_per_epoch, dict(seen)
+    run.one_step()  # of the second epoch: the first is held, its clips are set anew
+    held = {name: quantiser.clip for name, quantiser in quantisers.items()}
+    assert held == pytest.approx(before, rel=0.1)
+    assert held != pytest.approx(first, rel=0.1)
+
+
+def test_a_baselines_result_says_what_it_is(folder: Path, tmp_path: Path) -> None:
+    """SeerNet computes all 6 bits of an updated output anew; of the dense layers, all 6 bits are computed once."""
+    kinds: dict[str, tuple[dict[str, object], Method]] = {
+        "uq": ({"gated": "none", "pred_bits": 6, "clip": "max"}, Method.UQ),
+        "pact": ({"gated": "none", "pred_bits": 6}, Method.PACT),
+        "fixed": ({"thresholds": "fixed", "delta_target": -0.25, "policy": "zero"}, Method.FIX_THRESHOLD),
+        "seernet": ({"policy": "seernet", "gated": "pointwise"}, Method.SEERNET),
+        "dense": ({"sparse_bp": "false"}, Method.PG_DENSE_BP),
+    }
+    for name, (changes, method) in kinds.items():
+        run = loop.ShuffleNetRun(gated(**{"name": name, "epochs": 1, **changes}), read_train(folder))
+        run.start(folder, folder)
+        assert loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: False)
+        trace, result = tmp_path / f"{name}.npz", tmp_path / f"{name}.json"
+        command = ["trace", "--checkpoint", str(tmp_path / f"{name}.pt"), "--data", str(folder), "--images", "1"]
+        assert main([*command, "-o", str(trace), "--result", str(result)]) == 0
+        assert pgsim.verify(pgsim.load_trace(trace)).equal
+        (found,) = load_results([result]).results
+        assert found.method is method
+        assert found.threshold == (-0.25 if name == "fixed" else None)
+        info = pgsim.load_trace(trace).info
+        if name in ("uq", "pact"):
+            assert found.b_avg["all_by_macs"] == 6
+            assert "b_avg_bits" not in info
+            continue
+        share, more = 1 - info["sparsity_percent"] / 100, 6 if name == "seernet" else 2
+        assert info["b_avg_bits"]["gated_by_outputs"] == pytest.approx(4 + share * more, abs=1e-3)
+        layers = [
+            layer for layer in pgsim.load_trace(trace).layers if layer.name not in ("first_conv.0", "classifier.0")
+        ]
+        outputs = [int(np.prod(layer.geometry.output_shape)) for layer in layers]
+        dense = sum(n for n, layer in zip(outputs, layers, strict=True) if layer.gate is None)
+        assert (dense > 0) == (name == "seernet")
+        expected = ((sum(outputs) - dense) * (4 + share * more) + dense * 6) / sum(outputs)
+        assert info["b_avg_bits"]["all_by_outputs"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_checkpoint_of_other_images_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -322,8 +446,12 @@ def test_the_command_trains_and_a_float_network_has_no_trace(
     assert main([*trace[:-2], "--result", str(tmp_path / "r.json")]) == 0
     (result,) = load_results([tmp_path / "r.json"]).results
     assert (result.method, result.bits, result.sparsity) == (Method.FLOAT, None, None)
+    capsys.readouterr()
     assert main(["paper", str(tmp_path / "r.json"), "--table", "1"]) == 0
-    assert "In no table" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "In no table" not in told
+    (line,) = (line for line in told.splitlines() if line.startswith("shufflenetv2_x0.5_cifar "))
+    assert line.split()[1] == "float"
 
 
 def test_wrong_weights_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""What a quantised ShuffleNet starts from: clips by least squares, thresholds at a sparsity of the whole network."""
+"""What a quantised ShuffleNet starts from: clips, and thresholds at a sparsity of the whole network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +15,19 @@ from pgsim.train.shufflenet.network import ShuffleNetV2
 SHARE_STEPS = 6
 
 
-def start_clips(net: ShuffleNetV2, batches: Sequence[Tensor]) -> None:
-    """Set every clip from images [N, 3, H, W], BGR in [0, 1]; the image's own stays 1."""
-    calibrate(net, batches, static="least_squares")
+def start_clips(
+    net: ShuffleNetV2,
+    batches: Sequence[Tensor],
+    static: Literal["least_squares", "max"] = "least_squares",
+    *,
+    learned: bool = True,
+) -> None:
+    """Set every clip from images [N, 3, H, W], BGR in [0, 1]; the image's own stays 1.
+
+    Fixed clips become, by `static`, those of least squared error or the largest value; learned ones stay without
+    `learned`.
+    """
+    calibrate(net, batches, pact=learned, static=static)
 
 
 def place_thresholds(net: ShuffleNetV2, batches: Sequence[Tensor], target: float, steps: int = SHARE_STEPS) -> float:

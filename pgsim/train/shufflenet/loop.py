@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -82,7 +82,7 @@ class ShuffleNetRun:
         if self.recipe.start_from:
             start_at(self.recipe.start_from, out, data, partial(start_from, self.net))
         if self.recipe.gated != "float":
-            start_clips(self.net, self._calibration_images())
+            self._place_clips(learned=True)
         self._place_thresholds()
 
     def _calibration_images(self) -> list[Tensor]:
@@ -90,9 +90,16 @@ class ShuffleNetRun:
         size = self.recipe.batch_size
         return [network_images(pixels[k : k + size]).to(self.device) for k in range(0, len(pixels), size)]
 
+    def _place_clips(self, *, learned: bool) -> None:
+        static: Literal["least_squares", "max"] = "max" if self.recipe.clip == "max" else "least_squares"
+        start_clips(self.net, self._calibration_images(), static, learned=learned)
+
     def _place_thresholds(self) -> None:
         gated = self._gated()
-        if gated:
+        if self.recipe.thresholds == "fixed":
+            for delta in gated.values():
+                delta.detach().fill_(float(self.recipe.delta_target))
+        elif gated:
             place_thresholds(self.net, self._calibration_images(), self.recipe.start_sparsity, THRESHOLD_STEPS)
         self.targets = {path: delta.detach().clone() for path, delta in gated.items()}
 
@@ -108,7 +115,7 @@ class ShuffleNetRun:
             self.loss = 0.0
             if 1 <= epoch <= recipe.hold_epochs and recipe.gated != "float":
                 try:
-                    pg.calibrate(self.net, self._calibration_images(), pact=False, static="least_squares")
+                    self._place_clips(learned=False)
                 except ValueError as error:  # of a clip that is no number
                     raise diverged("clips", self.step, f"refused ({error})") from None
                 self._place_thresholds()
@@ -138,6 +145,7 @@ class ShuffleNetRun:
             # Smooth at 0, where thresholds start: the norm's own gradient is not defined there.
             torch.sqrt((delta - self.targets[path]).square().sum() + 1e-12)
             for path, delta in self._gated().items()
+            if delta.requires_grad
         ]
         return self.recipe.sigma * torch.stack(terms).sum() if terms else torch.zeros((), device=self.device)
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from pgsim.nn.functional import Policy
 from pgsim.nn.integers import IntegerRun, LayerSums
 from pgsim.nn.layers import CodedLayer, QuantConv2d
 from pgsim.train.data import Images
-from pgsim.train.evaluate import LayerSparsity, sparsity_of
+from pgsim.train.evaluate import LayerSparsity, gating_info, sparsity_of
 from pgsim.train.shufflenet.network import ShuffleNetV2, network_images
 
 STEM = "first_conv.0"
@@ -36,36 +37,26 @@ class GateCounts:
         updated = count if sums.mask is None else int(torch.count_nonzero(sums.mask))
         self.updated[path] = self.updated.get(path, 0) + updated
 
-    def counted(self, gated_only: bool) -> list[LayerSparsity]:
-        """Return the counts of the gated layers, or of all."""
+    def counted(self, gated: bool) -> list[LayerSparsity]:
+        """Return the counts of the gated layers, or of the dense ones."""
         return [
             LayerSparsity(path, self.outputs[path], self.updated[path], layer.reduction)
             for path, layer in self.layers.items()
-            if layer.gating is not None or not gated_only
+            if (layer.gating is not None) == gated
         ]
 
-    def sparsity(self, *, by_macs: bool = False) -> float:
+    def sparsity(self) -> float:
         """Return the share of the gated layers' outputs that were not updated, 0 .. 1."""
-        return sparsity_of(self.counted(True), by_macs)
+        return sparsity_of(self.counted(True))
 
     def as_info(self) -> dict[str, Any]:
         """Return plain values for a trace's metadata, in percent and bits; nothing where no layer is gated."""
         gated = [layer.gating for layer in self.layers.values() if layer.gating is not None]
         if not gated:
             return {}
-        act_bits, pred_bits = next(iter(self.layers.values())).act_bits, gated[0].pred_bits
-        return {
-            "sparsity_percent": round(100 * self.sparsity(), 3),
-            "mac_sparsity_percent": round(100 * self.sparsity(by_macs=True), 3),
-            "layer_sparsity_percent": {x.name: round(100 * x.sparsity, 3) for x in self.counted(True)},
-            "b_avg_bits": {
-                f"{'gated' if only else 'all'}_by_{'macs' if macs else 'outputs'}": round(
-                    pred_bits + (1.0 - sparsity_of(self.counted(only), macs)) * (act_bits - pred_bits), 4
-                )
-                for only in (True, False)
-                for macs in (False, True)
-            },
-        }
+        act_bits = next(iter(self.layers.values())).act_bits
+        anew = gated[0].policy is Policy.SEERNET
+        return gating_info(self.counted(True), self.counted(False), act_bits, gated[0].pred_bits, anew)
 
 
 @dataclass(frozen=True)

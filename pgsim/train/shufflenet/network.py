@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.arith.formats import Encoding
-from pgsim.nn import Gating, Pact, QuantConv2d, QuantiseInput, Recipe, WeightFormat, coded_layers, convert
+from pgsim.nn import Gating, Pact, QuantConv2d, QuantiseInput, Quantiser, Recipe, WeightFormat, coded_layers, convert
 
 STEM, LAST = 24, 1024
 STAGES = {"stage2": (48, 4), "stage3": (96, 8), "stage4": (192, 4)}
@@ -121,14 +121,20 @@ def gated_paths(net: nn.Module, scope: str) -> tuple[str, ...]:
 
 
 def quantised(
-    net: ShuffleNetV2, act_bits: int, gating: Gating | None, scope: str, weights: WeightFormat | None = None
+    net: ShuffleNetV2,
+    act_bits: int,
+    gating: Gating | None,
+    scope: str,
+    weights: WeightFormat | None = None,
+    *,
+    learned_clips: bool = True,
 ) -> ShuffleNetV2:
     """Return a copy of a float network whose convolutions are quantised and, within `scope`, gated.
 
-    Activations have `act_bits` bits: learned clips (PACT) behind ReLUs, one for each stream; sign-magnitude codes at
-    a fixed scale behind depthwise convolutions, whose norm no ReLU follows. The image has 8 bits, code = pixel, and so
-    have features and classifier of the CIFAR-10 form. Clips are not set yet: pgsim.nn.calibrate does. Weights have 8
-    bits and a scale for each channel where `weights` does not say otherwise.
+    Activations have `act_bits` bits: learned clips (PACT) behind ReLUs, or fixed ones without `learned_clips`, one for
+    each stream; sign-magnitude codes at a fixed scale behind depthwise convolutions, whose norm no ReLU follows. The
+    image has 8 bits, code = pixel, and so have features and classifier of the CIFAR-10 form. Clips are not set yet:
+    pgsim.nn.calibrate does. Weights have 8 bits and a scale for each channel where `weights` does not say otherwise.
     """
     gated = gated_paths(net, scope) if gating is not None else ()
     dense = tuple(
@@ -139,7 +145,7 @@ def quantised(
     )  # the 1x1 behind a depthwise convolution
     recipe = Recipe(
         act_bits, gating or Gating(1), weights or WeightFormat(per_channel=True), gated, dense, signed=signed,
-        encoding=Encoding.SIGN_MAGNITUDE,
+        encoding=Encoding.SIGN_MAGNITUDE, activation="pact" if learned_clips else "static",
     )  # fmt: skip
     result = convert(net, recipe)
     assert isinstance(result, ShuffleNetV2)
@@ -148,12 +154,18 @@ def quantised(
     stem.input = QuantiseInput(8, Encoding.UNSIGNED, 1.0, fixed=True)
     layers = coded_layers(result)
     for readers in stream_readers(result):
-        shared = Pact(act_bits)
+        shared = _behind_relu(act_bits, learned_clips)
         for path in readers:
             layers[path].input = shared
     # The trunk ends in its last stream's codes: what would read them is not there.
-    result.features = Pact(FEATURE_BITS) if result.classes else layers["stage4.1.branch_main.0"].quantiser()
+    last = layers["stage4.1.branch_main.0"].quantiser()
+    result.features = _behind_relu(FEATURE_BITS, learned_clips) if result.classes else last
     return result
+
+
+def _behind_relu(act_bits: int, learned: bool) -> Quantiser:
+    """Return a quantiser to unsigned codes; as a module it does what the ReLU in front of it would do."""
+    return Pact(act_bits) if learned else QuantiseInput(act_bits, Encoding.UNSIGNED)
 
 
 def stream_readers(net: ShuffleNetV2) -> list[tuple[str, ...]]:

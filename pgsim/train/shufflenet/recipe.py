@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from pgsim.errors import InputError
+from pgsim.io.strict import show
 from pgsim.train.recipe import check_numbers, check_words, read_fields, read_record
 
 TASK = "shufflenet_cifar"
@@ -34,6 +35,12 @@ class ShuffleNetRecipe:
         sparse_bp: sparse back-propagation to the thresholds.
         sigma: factor of the penalty sigma * ||delta - target|| per gated layer, the target being where they were set.
         threshold_rate: the thresholds' share of the learning rate.
+        clip: "pact", learned bounds behind ReLUs (PACT), or "max", fixed ones at the largest value (uniform
+            quantisation); where no ReLU precedes they are fixed anyway, at the least squared error or as "max" says.
+        thresholds: "learned", or "fixed" at `delta_target`, a number in real units (Fix-Threshold).
+        delta_target: "start", the penalty pulls learned thresholds to where they were set; fixed ones: a number.
+        policy: what becomes of an output that is not updated: "keep" its prediction, or "zero"; "seernet" has the
+            values of "keep", but an update counts all B bits, computed anew (SeerNet).
     """
 
     name: str
@@ -55,9 +62,19 @@ class ShuffleNetRecipe:
     sparse_bp: bool = True
     sigma: float = 0.0
     threshold_rate: float = 1.0
+    clip: str = "pact"
+    thresholds: str = "learned"
+    delta_target: float | str = "start"
+    policy: str = "keep"
 
 
-_WORDS = {"task": (TASK,), "gated": ("float", "none", "pointwise", "all")}
+_WORDS = {
+    "task": (TASK,),
+    "gated": ("float", "none", "pointwise", "all"),
+    "clip": ("pact", "max"),
+    "thresholds": ("learned", "fixed"),
+    "policy": ("keep", "zero", "seernet"),
+}
 _POSITIVE = ("epochs", "batch_size", "learning_rate", "holdout")
 _NOT_NEGATIVE = ("weight_decay", "warmup_steps", "seed", "hold_epochs", "sigma", "threshold_rate")
 _SHARES = ("momentum", "start_sparsity")
@@ -69,6 +86,7 @@ def parse_shufflenet_recipe(text: str, where: str) -> ShuffleNetRecipe:
     check_words(recipe, where, _WORDS)
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
     _check_bits(recipe, where)
+    _check_method(recipe, where)
     return recipe
 
 
@@ -89,3 +107,21 @@ def _check_bits(recipe: ShuffleNetRecipe, where: str) -> None:
         raise InputError(f"{where}: pred_bits must be act_bits where gated is 'none', not {recipe.pred_bits}")
     if recipe.gated != "none" and not 1 <= recipe.pred_bits < recipe.act_bits:
         raise InputError(f"{where}: pred_bits must be in 1..{recipe.act_bits - 1}, not {recipe.pred_bits}")
+
+
+def _check_method(recipe: ShuffleNetRecipe, where: str) -> None:
+    if recipe.gated in ("float", "none"):
+        for key, plain in (("thresholds", "learned"), ("policy", "keep")):
+            if getattr(recipe, key) != plain:
+                must = f"{key} must be '{plain}' (or left out) where gated is '{recipe.gated}'"
+                raise InputError(f"{where}: {must}, not '{getattr(recipe, key)}'")
+    if recipe.gated == "float" and recipe.clip != "pact":
+        raise InputError(f"{where}: clip must be 'pact' (or left out) where gated is 'float', not '{recipe.clip}'")
+    if recipe.thresholds == "fixed" and recipe.policy == "seernet":
+        raise InputError(f"{where}: thresholds must be 'learned' where policy is 'seernet', not 'fixed'")
+    if recipe.thresholds == "fixed" and isinstance(recipe.delta_target, str):
+        found = show(recipe.delta_target)
+        raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not {found}")
+    if recipe.thresholds == "learned" and recipe.delta_target != "start":
+        found = show(recipe.delta_target)
+        raise InputError(f"{where}: delta_target must be 'start' where thresholds are 'learned', not {found}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pgsim.errors import InputError
 from pgsim.io.strict import show
-from pgsim.nn import Gating, coded_layers
+from pgsim.nn import Gating, Policy, coded_layers
 from pgsim.train.checked import (
     SKIPPED,
     check_best,
@@ -68,8 +68,14 @@ def build_shufflenet(recipe: ShuffleNetRecipe) -> ShuffleNetV2:
         net = ShuffleNetV2(CLASSES)
     if recipe.gated == "float":
         return net
-    gating = None if recipe.gated == "none" else Gating(recipe.pred_bits, sparse=recipe.sparse_bp)
-    return quantised(net, recipe.act_bits, gating, recipe.gated)
+    gating = None
+    if recipe.gated != "none":
+        gating = Gating(recipe.pred_bits, Policy(recipe.policy), recipe.sparse_bp)
+    net = quantised(net, recipe.act_bits, gating, recipe.gated, learned_clips=recipe.clip == "pact")
+    for layer in coded_layers(net).values():
+        if layer.delta is not None:
+            layer.delta.requires_grad_(recipe.thresholds == "learned")
+    return net
 
 
 def read_trunk(net: nn.Module, path: Path) -> None:

@@ -156,9 +156,13 @@ def train_epochs(
     """Train to the end, or until `stop()`; return whether the run is finished.
 
     Writes `NAME.pt` (checkpoint, at every epoch's end and on stop), appends a line per epoch to `NAME.jsonl`, and keeps
-    the weights of the best epoch so far in `NAME.weights.npz`. `progress` makes what `report` takes of steps done and
-    wanted, the recent loss and seconds a step.
+    the weights of the best epoch so far in `NAME.weights.npz`. A run that goes on from an epoch's end whose line the
+    log lacks (the disk was full, the process killed) measures it once more. `progress` makes what `report` takes of
+    steps done and wanted, the recent loss and seconds a step.
     """
+    log = out / f"{run.name}.jsonl"
+    if run.step and run.step % run.steps_per_epoch == 0 and all(line.get("step") != run.step for line in read_log(log)):
+        _end_epoch(run, out)
     recent: list[float] = []
     started, first = time.perf_counter(), run.step
     while run.step < run.steps:
@@ -168,13 +172,18 @@ def train_epochs(
         report(progress(run.step, run.steps, float(np.mean(recent)), pace))
         ended = run.step % run.steps_per_epoch == 0
         if ended:
-            line = {**run.end_of_epoch(), "seconds_per_step": round(pace, 4)}
-            run.save_checkpoint(out / f"{run.name}.pt")
-            if run.best_history["epoch"] == line["epoch"]:
-                run.save_best(out / f"{run.name}.weights.npz")
-            append_line(out / f"{run.name}.jsonl", line)
+            _end_epoch(run, out, seconds_per_step=round(pace, 4))
         if run.step < run.steps and stop():
             if not ended:
                 run.save_checkpoint(out / f"{run.name}.pt")
             return False
     return True
+
+
+def _end_epoch(run: EpochRun, out: Path, **more: float) -> None:
+    """Measure the run and write what is kept of its epoch, the log's line last."""
+    line = {**run.end_of_epoch(), **more}
+    run.save_checkpoint(out / f"{run.name}.pt")
+    if run.best_history["epoch"] == line["epoch"]:
+        run.save_best(out / f"{run.name}.weights.npz")
+    append_line(out / f"{run.name}.jsonl", line)

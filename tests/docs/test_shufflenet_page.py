@@ -52,3 +52,12 @@ def test_every_recipe_is_named() -> None:
     named = set(re.findall(r"\b(shufflenetv2_\S+?_cifar)(?!\w)", PAGE))
     named.remove("shufflenetv2_x0.5_cifar")  # the network
     assert named == {name for name in shipped_recipes() if name.startswith("shufflenetv2_")}
+
+
+def test_what_came_out_is_what_the_stored_results_say() -> None:
+    from tests.docs.test_training_page import measured_rows
+
+    expected = measured_rows("shufflenetv2_x0.5_cifar", 3)
+    assert expected
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", PAGE, flags=re.MULTILINE)]
+    assert [row for row in rows if len(row) == 6][1:] == expected

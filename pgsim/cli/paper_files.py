@@ -35,7 +35,8 @@ def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored
         raise InputError("the figures need matplotlib (pip install 'pgsim[plot]'), which is missing") from None
     drawn, results = {"figure_3": figures.figure_3()}, stored.results
     for table in (1, 5, 7):
-        drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in figures.networks_of(table)}
+        networks = figures.networks_of(results, table)
+        drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in networks}
     for path in (path for place in places for path in trace_files(Path(place))):
         try:
             drawn[f"figure_5_{path.stem}"] = figures.figure_5(load_trace(path), path.stem)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pgsim.arith.formats import Encoding
 from pgsim.arith.split import split
 from pgsim.errors import InputError
-from pgsim.paper.claims import CLAIMS, Method
+from pgsim.paper.claims import Method
 from pgsim.paper.stored import Result
 from pgsim.paper.tables import Row, rows
 from pgsim.workload.trace import Trace
@@ -273,6 +273,6 @@ def _bare(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def networks_of(table: int) -> list[str]:
-    """Return the networks of a table of claims, in the paper's order."""
-    return list(dict.fromkeys(claim.network for claim in CLAIMS if claim.table == table))
+def networks_of(results: Sequence[Result], table: int) -> list[str]:
+    """Return the networks that Figure 4 has marks for: those of a table in the paper's order, and our forms of them."""
+    return list(dict.fromkeys(row.claim.network for row in rows(results, table) if row.claim.method in MARKS))

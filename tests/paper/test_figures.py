@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 import pgsim
 from pgsim.errors import InputError
 from pgsim.paper.claims import Method
-from pgsim.paper.figures import NAME_GAP, clipping, decision_maps, figure_3, figure_4, figure_5
+from pgsim.paper.figures import NAME_GAP, clipping, decision_maps, figure_3, figure_4, figure_5, networks_of
 from pgsim.workload.trace import Trace
 from tests.paper.test_tables import RUN
 
@@ -44,6 +44,17 @@ def test_figure_4_has_the_papers_marks_and_ours() -> None:
     assert [line.get_ydata()[0] for line in paper.lines] == [91.7, 92.5]
     assert [line.get_ydata()[0] for line in whole.lines] == [92.5]
     assert len(figure_4([], "resnet20", 1).axes) == 1
+
+
+def test_a_form_of_a_network_has_a_figure_4_of_its_own_once_it_has_marks() -> None:
+    form = replace(RUN, network="shufflenetv2_x0.5_cifar", bits=(6, 4))
+    floats = replace(form, method=Method.FLOAT, bits=None, sparsity=None, b_avg={}, score=92.0)
+    papers = ["shiftnet20", "resnet20", "shufflenetv2_x0.5"]
+    assert networks_of([RUN, floats], 1) == papers
+    assert networks_of([form, floats], 1) == [*papers, form.network]
+    for axis in figure_4([form, floats], form.network, 1).axes:
+        assert [len(marks.get_offsets()) for marks in axis.collections] == [1]
+    assert networks_of([], 5) == ["lstm300"]
 
 
 def test_figure_4_tells_runs_that_were_not_tuned_from_the_others() -> None:

@@ -48,12 +48,16 @@ def _cells(recipe: AnyRecipe) -> tuple[str, ...]:
 
 def _image_words(recipe: Recipe) -> str:
     if recipe.gating == "none":
-        return "PACT" if recipe.clip == "pact" else "uniform quantisation"
+        return _uniform_words(recipe)
     held = f"near {100 * recipe.hold_sparsity:g}" if recipe.hold_epochs else f"from {100 * recipe.start_sparsity:g}"
     words = _gated_words(recipe, held)
     if recipe.gating == "all":
         words.append("both convolutions gated")
     return ", ".join(words)
+
+
+def _uniform_words(recipe: Recipe | ShuffleNetRecipe) -> str:
+    return "PACT" if recipe.clip == "pact" else "uniform quantisation"
 
 
 def _gated_words(recipe: Recipe | ShuffleNetRecipe, sparsity: str) -> list[str]:
@@ -71,7 +75,7 @@ def _shufflenet_words(recipe: ShuffleNetRecipe) -> str:
     if recipe.gated == "float":
         return "float"
     if recipe.gated == "none":
-        return "PACT" if recipe.clip == "pact" else "uniform quantisation"
+        return _uniform_words(recipe)
     words = _gated_words(recipe, f"near {100 * recipe.start_sparsity:g}")
     if recipe.gated == "pointwise":
         words.append("1x1 convolutions alone gated")

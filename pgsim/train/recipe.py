@@ -193,14 +193,7 @@ def _check_ranges(recipe: Recipe, where: str) -> None:
         raise InputError(f"{where}: pred_bits must be act_bits where gating is 'none', not {recipe.pred_bits}")
     if recipe.gating != "none" and not 1 <= recipe.pred_bits < recipe.act_bits:
         raise InputError(f"{where}: pred_bits must be in 1..{recipe.act_bits - 1}, not {recipe.pred_bits}")
-    for key, without_gate in (("thresholds", "learned"), ("policy", "keep")):
-        if recipe.gating == "none" and getattr(recipe, key) != without_gate:
-            must = f"{key} must be '{without_gate}' (or left out) where gating is 'none'"
-            raise InputError(f"{where}: {must}, not '{getattr(recipe, key)}'")
-    if recipe.policy == "seernet" and recipe.thresholds == "fixed":
-        raise InputError(f"{where}: thresholds must be 'learned' where policy is 'seernet', not 'fixed'")
-    if recipe.thresholds == "fixed" and isinstance(recipe.delta_target, str):
-        raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not 'start'")
+    check_gate(recipe, where, "gating", ("none",))
     if isinstance(recipe.delta_target, str) and recipe.delta_target != "start":
         raise InputError(f"{where}: delta_target must be a number or 'start', not {show(recipe.delta_target)}")
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
@@ -228,6 +221,38 @@ def check_words(recipe: object, where: str, words: Mapping[str, Sequence[str]]) 
             *others, last = (f"'{word}'" for word in known)
             listed = f"{', '.join(others)} or {last}" if others else last
             raise InputError(f"{where}: {key} must be {listed}, not {show(getattr(recipe, key))}")
+
+
+class WithGate(Protocol):
+    """A recipe of an image network, as far as the fields of its gate go."""
+
+    @property
+    def thresholds(self) -> str:
+        """Whether they are learned or fixed."""
+        ...
+
+    @property
+    def delta_target(self) -> float | str:
+        """What pulls learned thresholds, or where fixed ones stand."""
+        ...
+
+    @property
+    def policy(self) -> str:
+        """What becomes of an output that is not updated, and what an update computes."""
+        ...
+
+
+def check_gate(recipe: WithGate, where: str, field: str, without_gate: Sequence[str]) -> None:
+    """Refuse, with an InputError, fields of a gate where `field` has a word of no gate, or that exclude each other."""
+    for key, plain in (("thresholds", "learned"), ("policy", "keep")):
+        if getattr(recipe, field) in without_gate and getattr(recipe, key) != plain:
+            must = f"{key} must be '{plain}' (or left out) where {field} is '{getattr(recipe, field)}'"
+            raise InputError(f"{where}: {must}, not '{getattr(recipe, key)}'")
+    if recipe.policy == "seernet" and recipe.thresholds == "fixed":
+        raise InputError(f"{where}: thresholds must be 'learned' where policy is 'seernet', not 'fixed'")
+    if recipe.thresholds == "fixed" and isinstance(recipe.delta_target, str):
+        found = show(recipe.delta_target)
+        raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not {found}")
 
 
 def check_run_name(name: str, where: str) -> None:

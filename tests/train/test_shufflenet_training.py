@@ -310,20 +310,19 @@ def test_a_baselines_result_says_what_it_is(folder: Path, tmp_path: Path) -> Non
         trace, result = tmp_path / f"{name}.npz", tmp_path / f"{name}.json"
         command = ["trace", "--checkpoint", str(tmp_path / f"{name}.pt"), "--data", str(folder), "--images", "1"]
         assert main([*command, "-o", str(trace), "--result", str(result)]) == 0
-        assert pgsim.verify(pgsim.load_trace(trace)).equal
+        recorded = pgsim.load_trace(trace)
+        assert pgsim.verify(recorded).equal
         (found,) = load_results([result]).results
         assert found.method is method
         assert found.threshold == (-0.25 if name == "fixed" else None)
-        info = pgsim.load_trace(trace).info
+        info = recorded.info
         if name in ("uq", "pact"):
             assert found.b_avg["all_by_macs"] == 6
             assert "b_avg_bits" not in info
             continue
         share, more = 1 - info["sparsity_percent"] / 100, 6 if name == "seernet" else 2
         assert info["b_avg_bits"]["gated_by_outputs"] == pytest.approx(4 + share * more, abs=1e-3)
-        layers = [
-            layer for layer in pgsim.load_trace(trace).layers if layer.name not in ("first_conv.0", "classifier.0")
-        ]
+        layers = [layer for layer in recorded.layers if layer.name not in ("first_conv.0", "classifier.0")]
         outputs = [int(np.prod(layer.geometry.output_shape)) for layer in layers]
         dense = sum(n for n, layer in zip(outputs, layers, strict=True) if layer.gate is None)
         assert (dense > 0) == (name == "seernet")

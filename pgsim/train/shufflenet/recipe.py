@@ -9,7 +9,7 @@ import yaml
 
 from pgsim.errors import InputError
 from pgsim.io.strict import show
-from pgsim.train.recipe import check_numbers, check_words, read_fields, read_record
+from pgsim.train.recipe import check_gate, check_numbers, check_words, read_fields, read_record
 
 TASK = "shufflenet_cifar"
 
@@ -86,6 +86,7 @@ def parse_shufflenet_recipe(text: str, where: str) -> ShuffleNetRecipe:
     check_words(recipe, where, _WORDS)
     check_numbers(recipe, where, _POSITIVE, _NOT_NEGATIVE, _SHARES)
     _check_bits(recipe, where)
+    check_gate(recipe, where, "gated", ("float", "none"))
     _check_method(recipe, where)
     return recipe
 
@@ -110,18 +111,8 @@ def _check_bits(recipe: ShuffleNetRecipe, where: str) -> None:
 
 
 def _check_method(recipe: ShuffleNetRecipe, where: str) -> None:
-    if recipe.gated in ("float", "none"):
-        for key, plain in (("thresholds", "learned"), ("policy", "keep")):
-            if getattr(recipe, key) != plain:
-                must = f"{key} must be '{plain}' (or left out) where gated is '{recipe.gated}'"
-                raise InputError(f"{where}: {must}, not '{getattr(recipe, key)}'")
     if recipe.gated == "float" and recipe.clip != "pact":
         raise InputError(f"{where}: clip must be 'pact' (or left out) where gated is 'float', not '{recipe.clip}'")
-    if recipe.thresholds == "fixed" and recipe.policy == "seernet":
-        raise InputError(f"{where}: thresholds must be 'learned' where policy is 'seernet', not 'fixed'")
-    if recipe.thresholds == "fixed" and isinstance(recipe.delta_target, str):
-        found = show(recipe.delta_target)
-        raise InputError(f"{where}: delta_target must be a number where thresholds are 'fixed', not {found}")
     if recipe.thresholds == "learned" and recipe.delta_target != "start":
         found = show(recipe.delta_target)
         raise InputError(f"{where}: delta_target must be 'start' where thresholds are 'learned', not {found}")

@@ -5,6 +5,7 @@ measure.py tile TRACE IMAGES OUT   write a trace of IMAGES images, those of TRAC
 measure.py macs HW                 CPU seconds of one gated layer, wider and wider
 measure.py engines TRACE           CPU seconds and cycles of each engine on each shipped accelerator
 measure.py backward                CPU seconds of the update phase's weight gradient, masked and dense (needs torch)
+measure.py layers                  CPU seconds of a training step of gated, dense and float layers (needs torch)
 """
 
 from __future__ import annotations
@@ -214,6 +215,46 @@ def backward(images: int = 4) -> list[dict[str, float]]:
     return found
 
 
+def layers(images: int = 32) -> list[dict[str, float]]:
+    """Return seconds of forward and backward pass of a convolution of channels-last maps, behind a ReLU, one thread.
+
+    `float_cpu_s` is torch's own layer, `dense_cpu_s` the 6-bit one, `gated_cpu_s` the 6/4-bit one, and
+    `gated_torch_cpu_s` that without the compiled kernels of pgsim.nn.
+    """
+    from unittest.mock import patch
+
+    import torch
+
+    from pgsim import nn as pg
+    from pgsim.train.loop import prepare_process
+
+    prepare_process(1)
+    found = []
+    for channels, pixels, kernel in ((48, 16, 1), (96, 8, 1), (16, 32, 3), (64, 8, 3)):
+        torch.manual_seed(channels)
+        shape = (channels, channels, kernel, 1, kernel // 2)
+        x = torch.randn(images, channels, pixels, pixels).to(memory_format=torch.channels_last).requires_grad_()
+        step = {
+            "float": torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(*shape)),
+            "dense": pg.QuantConv2d(*shape, input=pg.Pact(6, 2.0)),
+            "gated": pg.GatedConv2d(*shape, input=pg.Pact(6, 2.0), gating=pg.Gating(4)),
+        }
+        taken = {f"{name}_cpu_s": smallest(partial(_step, layer, x), 5) for name, layer in step.items()}
+        with patch("pgsim.nn.rows.runs_kernels", _never), patch("pgsim.nn.gate.runs_kernels", _never):
+            taken["gated_torch_cpu_s"] = smallest(partial(_step, step["gated"], x), 5)
+        found.append({"channels": channels, "pixels": pixels, "kernel": kernel, **taken})
+    return found
+
+
+def _step(layer: Any, x: Any) -> None:
+    out = layer(x)
+    out.backward(out.detach())
+
+
+def _never(_tensor: object) -> bool:
+    return False
+
+
 def smallest(work: Callable[[], object], times: int = 3) -> float:
     """Return the CPU seconds of the quickest of several calls, after one that does not count."""
     work()
@@ -237,6 +278,7 @@ def main(words: list[str]) -> None:
             "macs": macs,
             "engines": engines,
             "backward": backward,
+            "layers": layers,
         }
         print(json.dumps(measure[what](*rest)))
 

@@ -112,7 +112,7 @@ def measure(trace: str, hw: str, repeats: int, folder: Path) -> tuple[dict[str, 
     ]
     parts = [_growth(trace, hw, folder, min(repeats, 3)), _macs(hw), _engines(trace)]
     if find_spec("torch"):
-        parts.append(_backward())
+        parts += [_backward(), _layers()]
     for part in parts:
         figures |= part[0]
         tables.append(part[1])
@@ -191,6 +191,21 @@ def _backward() -> tuple[dict[str, Any], tuple[str, list[Line]]]:
     ]
     title = "Masked weight gradient of the update phase, over torch's dense one and over itself at Sp 0"
     return {"backward": found}, (title, lines)
+
+
+def _layers() -> tuple[dict[str, Any], tuple[str, list[Line]]]:
+    found = ask("layers")
+    lines = [
+        Line(
+            f"{one['channels']} channels, {one['pixels']} pixels square, kernel {one['kernel']:.0f}",
+            ", ".join(
+                f"{one[name] / one['float_cpu_s']:.2f}" for name in ("dense_cpu_s", "gated_cpu_s", "gated_torch_cpu_s")
+            ),
+        )
+        for one in found
+    ]
+    title = "A layer's training step over torch's float one: dense, gated, gated without compiled kernels"
+    return {"layers": found}, (title, lines)
 
 
 def show(tables: Sequence[tuple[str, Sequence[Line]]]) -> str:

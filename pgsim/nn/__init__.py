@@ -2,7 +2,8 @@
 
     model = pgsim.nn.convert(model, Recipe(...)) -> calibrate -> train as usual -> trace -> pgsim.io.trace.write_trace
 
-Pure torch, on a CPU or a CUDA device; imports torch (the extra `train`), which `import pgsim` does not.
+On a CUDA device in torch's own operations, on a CPU partly in kernels that numba compiles; imports torch (the extra
+`train`), which `import pgsim` does not.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from pgsim.arith.formats import Encoding, NumberFormat, check_member
+from pgsim.nn import kernels
+from pgsim.nn.rows import dense_rows, in_parts
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,34 @@ def split_codes(codes: Tensor, encoding: Encoding, update_bits: int) -> tuple[Te
     unsigned and twos_complement truncate toward -inf, so that `low` is in [0, 2^update_bits - 1]; sign_magnitude
     truncates toward zero, and both planes carry the sign. `codes` has any shape and a float dtype; update_bits >= 1.
     """
+    if (data := dense_rows(codes)) is not None:
+        planes = torch.empty_like(codes), torch.empty_like(codes)
+        toward_zero = encoding is Encoding.SIGN_MAGNITUDE
+        in_parts(kernels.split, data, 2.0**update_bits, toward_zero, *(dense_rows(plane) for plane in planes))
+        return planes
     high = torch.mul(codes, 2.0**-update_bits)
     high = high.trunc_() if encoding is Encoding.SIGN_MAGNITUDE else high.floor_()
     return high, torch.sub(codes, high, alpha=2.0**update_bits)
+
+
+def _clipped_codes(x: Tensor, factor: float, lowest: int, largest: int) -> Tensor:
+    """Return rne(x * factor) within [lowest, largest]; NaN stays NaN."""
+    if (data := dense_rows(x)) is None:
+        return torch.mul(x, factor).round_().clamp_(lowest, largest)
+    codes = torch.empty_like(x)
+    in_parts(kernels.clipped_codes, data, factor, lowest, largest, dense_rows(codes))
+    return codes
+
+
+def _clip_gradient(grad: Tensor, x: Tensor, low: float, high: float, *, closed: bool) -> tuple[Tensor, Tensor]:
+    """Return the gradient where low < x < high, or at a bound if `closed`, else 0; and its sum where x >= high."""
+    data, rows = dense_rows(x), dense_rows(grad, like=x)
+    if data is None or rows is None:
+        inside = (x >= low) & (x <= high) if closed else (x > low) & (x < high)
+        return grad * inside, (grad * (x >= high)).sum()
+    found = torch.empty_like(x)
+    above = in_parts(kernels.clip_codes_backward, rows, data, low, high, closed, dense_rows(found))
+    return found, torch.tensor(sum(above), dtype=grad.dtype)
 
 
 class PactCodes(torch.autograd.Function):
@@ -100,14 +127,14 @@ class PactCodes(torch.autograd.Function):
             raise ValueError(f"alpha of PACT must be > 0, not {bound}")
         ctx.save_for_backward(x)
         ctx.bound = bound
-        return torch.clamp(x, 0.0, bound).mul_(levels / bound).round_()
+        return _clipped_codes(x, levels / bound, 0, levels)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        inside = grad * ((x > 0) & (x < ctx.bound))
-        return inside, (grad * (x >= ctx.bound)).sum(), None
+        inside, above = _clip_gradient(grad, x, 0.0, ctx.bound, closed=False)
+        return inside, above, None
 
 
 class StaticCodes(torch.autograd.Function):
@@ -120,15 +147,14 @@ class StaticCodes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, clip: float, lowest: int, largest: int) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.bounds = (0.0 if lowest == 0 else -clip, clip)
-        return torch.mul(x, largest / clip).round_().clamp_(0 if lowest == 0 else -largest, largest)
+        ctx.low, ctx.high = 0.0 if lowest == 0 else -clip, clip
+        return _clipped_codes(x, largest / clip, 0 if lowest == 0 else -largest, largest)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        low, high = ctx.bounds
-        return grad * ((x >= low) & (x <= high)), None, None, None
+        return _clip_gradient(grad, x, ctx.low, ctx.high, closed=True)[0], None, None, None
 
 
 class RealOfCodes(torch.autograd.Function):

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat, check_member
 from pgsim.nn.codes import WeightFormat, max_magnitude, split_codes, weight_codes
+from pgsim.nn.gate import gate_backward_rows, gate_rows, kernels_take
 from pgsim.nn.product import Convolution, Matrix, Product, exact_dtype, exact_sum
 
 SURROGATE_SLOPE = 5.0
@@ -74,6 +75,11 @@ class Gating:
         if not (self.slope > 0 and math.isfinite(self.slope)):
             raise ValueError(f"slope must be finite and > 0, not {self.slope}")
 
+    @property
+    def threshold_factor(self) -> float:
+        """Factor of the surrogate's derivative: 2 where the mask is squared (equation 6), else 1."""
+        return 2.0 if self.sparse and self.gradient is MaskGradient.PAPER else 1.0
+
     def update_bits(self, act_bits: int) -> int:
         """Return l = B - h; raises ValueError unless 0 < h < B."""
         if not 0 < self.pred_bits < act_bits:
@@ -111,12 +117,25 @@ def gated_phases(
 ) -> Phases:
     """Compute both phases and gate them. `planes` are high and low, `weight` codes and step (pgsim.nn.codes)."""
     w_codes, w_step = weight
+    return _gated(*_phase_sums(product, planes, w_codes, act), product, delta, act_step * w_step, act, gating)
+
+
+def _phase_sums(
+    product: Product, planes: tuple[Tensor, Tensor], w_codes: Tensor, act: NumberFormat
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of high and low plane, exact integers in one float type."""
     dtype = exact_dtype(w_codes, max_magnitude(act))
+    high, low = planes
+    return exact_sum(product, high, w_codes, dtype), exact_sum(product, low, w_codes, dtype)
+
+
+def _gated(
+    a_h: Tensor, a_l: Tensor, product: Product, delta: Tensor, unit: Tensor, act: NumberFormat, gating: Gating
+) -> Phases:
+    """Gate both phases' sums; `unit` float64 [1] or [K]."""
     update_bits = gating.update_bits(act.bits)
-    unit = act_step * w_step
-    a_h, a_l = (exact_sum(product, plane, w_codes, dtype) for plane in planes)
     # A threshold that rounds in float32 is beyond 2^24, where no A_h is: the comparison's result stays.
-    mask = a_h > product.along(integer_threshold(delta, unit, update_bits).to(dtype))
+    mask = a_h > product.along(integer_threshold(delta, unit, update_bits).to(a_h.dtype))
     predicted = a_h * 2.0**update_bits
     rest = torch.zeros_like(a_h) if gating.policy is Policy.ZERO else predicted
     return Phases(a_h, a_l, torch.where(mask, predicted + a_l, rest), mask, unit)
@@ -169,12 +188,24 @@ class GatedProduct(torch.autograd.Function):
         w_codes, w_step = weight_codes(weight, form)
         ctx.update_bits = gating.update_bits(act.bits)
         high, low = split_codes(codes, act.encoding, ctx.update_bits)
-        phases = gated_phases(product, (high, low), (w_codes, w_step), delta, act_step, act, gating)
-        moved = _threshold_share(phases, delta, product, ctx.update_bits, gating, codes.dtype)
-        ctx.save_for_backward(high, low, w_codes, w_step, phases.mask, moved)
+        sums = _phase_sums(product, (high, low), w_codes, act)
+        unit = act_step * w_step
+        ctx.on_kernels = kernels_take(sums[0], codes.dtype)
+        if ctx.on_kernels:
+            columns = integer_threshold(delta, unit, ctx.update_bits), delta, unit.expand(len(delta))
+            out, mask, moved = gate_rows(
+                *sums, *columns, ctx.update_bits, slope=gating.slope, factor=gating.threshold_factor,
+                sparse=gating.sparse, keep=gating.policy is not Policy.ZERO,
+            )  # fmt: skip
+            mask = mask.view(torch.bool)
+        else:
+            phases = _gated(*sums, product, delta, unit, act, gating)
+            moved = _threshold_share(phases, delta, product, ctx.update_bits, gating, codes.dtype)
+            out, mask = _times(phases.a, product.along(unit), codes.dtype), phases.mask
+        ctx.save_for_backward(high, low, w_codes, w_step, mask, moved)
         ctx.act_step, ctx.product, ctx.gating, ctx.delta_dtype = act_step, product, gating, delta.dtype
-        ctx.mark_non_differentiable(phases.mask)
-        return _times(phases.a, product.along(phases.unit), codes.dtype), phases.mask
+        ctx.mark_non_differentiable(mask)
+        return out, mask
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -182,7 +213,10 @@ class GatedProduct(torch.autograd.Function):
         high, low, w_codes, w_step, mask, moved = ctx.saved_tensors
         product, gating = ctx.product, ctx.gating
         need_x, need_w, need_delta = ctx.needs_input_grad[:3]
-        on_low = grad * mask
+        if ctx.on_kernels:
+            on_low, grad_delta = gate_backward_rows(grad, mask.view(torch.uint8), moved)
+        else:
+            on_low, grad_delta = grad * mask, product.over(grad * moved)
         on_high = on_low if gating.policy is Policy.ZERO else grad
         if gating.gradient is MaskGradient.RELEASE:
             on_high = on_high - grad * moved
@@ -191,8 +225,7 @@ class GatedProduct(torch.autograd.Function):
         grad_w = None
         if need_w:
             grad_w = grad_high.mul_(2.0**ctx.update_bits).add_(grad_low).mul_(ctx.act_step)
-        grad_delta = product.over(grad * moved).to(ctx.delta_dtype) if need_delta else None
-        return grad_x, grad_w, grad_delta, None, None, None, None, None
+        return grad_x, grad_w, grad_delta.to(ctx.delta_dtype) if need_delta else None, None, None, None, None, None
 
 
 def _times(sums: Tensor, unit: Tensor, dtype: torch.dtype) -> Tensor:
@@ -210,12 +243,8 @@ def _threshold_share(
     o_hb, o_lb = phases.a_h.to(wide) * (unit * 2.0**update_bits), phases.a_l.to(wide) * unit
     s = torch.sigmoid(gating.slope * (o_hb - product.along(delta.detach())))
     switched = o_hb + o_lb if gating.policy is Policy.ZERO else o_lb
-    share = switched * (s * (1 - s)) * -gating.slope
-    if gating.sparse:
-        share = share * phases.mask
-        if gating.gradient is MaskGradient.PAPER:
-            share = share * 2
-    return share.to(dtype)
+    share = switched * (s * (1 - s)) * (-gating.slope * gating.threshold_factor)
+    return (share * phases.mask if gating.sparse else share).to(dtype)
 
 
 def _real_weight(codes: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:

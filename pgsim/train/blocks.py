@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgsim.train.fused import norm_pact, runs_kernels
+from pgsim.nn.rows import runs_kernels
+from pgsim.train.fused import norm_pact
 from pgsim.train.gating import DenseConv, GatedConv
 from pgsim.train.quantise import WEIGHT_CODE_MAX, PactQuantise, weight_codes
 

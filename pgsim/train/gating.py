@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pgsim.train import kernels
-from pgsim.train.fused import along_rows, by_channel, in_parts, new_like, rows, runs_kernels
+from pgsim.nn.gate import gate_backward_rows, gate_rows
+from pgsim.nn.rows import runs_kernels
 from pgsim.train.integer_conv import convolve_codes, narrowed
 from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
 
@@ -39,42 +38,33 @@ def _backward_conv(ctx: Any, grad: Tensor, x: Tensor, w: Tensor, need_x: bool, n
     return grad_x, grad_w
 
 
-def gate_rows(
-    high: Tensor, low: Tensor, threshold: Tensor, delta: Tensor, unit: float, update_bits: int, sparse: bool, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Combine both phases' accumulators, float32 [N, K, P, Q], by `kernels.gate`: output, mask (uint8), slopes."""
-    out, slopes, mask = new_like(high), new_like(high), new_like(high, torch.uint8)
-    factor = 2.0 if sparse else 1.0
-    numbers = (unit, 2.0**update_bits, SURROGATE_SLOPE, factor, sparse, keep)
-    outputs = (rows(out), rows(mask), rows(slopes))
-    limits, deltas = along_rows(threshold.numpy(), high), along_rows(delta.numpy(), high)
-    in_parts(kernels.gate, rows(high), rows(low), limits, deltas, *numbers, *outputs)
-    return out, mask, slopes
-
-
 def gate_tensors(
-    high: Tensor, low: Tensor, threshold: Tensor, delta: Tensor, unit: float, update_bits: int, sparse: bool, keep: bool
+    high: Tensor,
+    low: Tensor,
+    threshold: Tensor,
+    delta: Tensor,
+    unit: Tensor,
+    update_bits: int,
+    *,
+    slope: float,
+    factor: float,
+    sparse: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The twin of `gate_rows` in torch's own operations, for any device."""
-    mask = high > threshold[:, None, None]
-    predicted = high * (unit * 2.0**update_bits)
-    out = (predicted if keep else predicted * mask) + low * unit * mask
-    gained = low if keep else high * 2.0**update_bits + low
-    s = torch.sigmoid(SURROGATE_SLOPE * (predicted - delta[:, None, None]))
-    slopes = gained * s * (1 - s) * (-(2.0 if sparse else 1.0) * SURROGATE_SLOPE * unit)
-    return out, mask.to(torch.uint8), slopes * mask if sparse else slopes
+    threshold, delta, unit = (each[:, None, None] for each in (threshold, delta, unit))
+    mask = high > threshold
+    high = high * 2.0**update_bits
+    out = ((high if keep else high * mask) + low * mask) * unit
+    gained = (low if keep else high + low) * unit
+    s = torch.sigmoid(slope * (high * unit - delta))
+    moved = gained * s * (1 - s) * (-factor * slope)
+    return out, mask.to(torch.uint8), moved * mask if sparse else moved
 
 
-def gate_backward_rows(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mask * grad, and the thresholds' gradient sum(grad * slopes), float32 [K], by `kernels.gate_backward`."""
-    masked = new_like(grad)
-    found = in_parts(kernels.gate_backward, rows(grad), rows(mask), rows(slopes), rows(masked))
-    return masked, torch.from_numpy(by_channel(found, grad).astype(np.float32))
-
-
-def gate_backward_tensors(grad: Tensor, mask: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+def gate_backward_tensors(grad: Tensor, mask: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
     """The twin of `gate_backward_rows` in torch's own operations, for any device."""
-    return grad * mask, (grad * slopes).sum((0, 2, 3))
+    return grad * mask, (grad * moved).sum((0, 2, 3))
 
 
 class DenseConv(torch.autograd.Function):
@@ -142,16 +132,20 @@ class GatedConv(torch.autograd.Function):
         acc_low = convolve_codes(low, w_codes, stride, padding)
         threshold = integer_threshold(delta, unit, update_bits).float()
         gate = gate_rows if runs_kernels(codes) else gate_tensors
-        out, mask, slopes = gate(acc_high, acc_low, threshold, delta.detach(), unit, update_bits, sparse, keep)
-        ctx.save_for_backward(high, low, w_codes, mask, slopes)
+        units = torch.full_like(threshold, unit)
+        out, mask, moved = gate(
+            acc_high, acc_low, threshold, delta.detach(), units, update_bits,
+            slope=SURROGATE_SLOPE, factor=2.0 if sparse else 1.0, sparse=sparse, keep=keep,
+        )  # fmt: skip
+        ctx.save_for_backward(high, low, w_codes, mask, moved)
         ctx.mark_non_differentiable(mask)
         return out, mask
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:
-        high, low, w_codes, mask, slopes = ctx.saved_tensors
+        high, low, w_codes, mask, moved = ctx.saved_tensors
         backward = gate_backward_rows if runs_kernels(grad) else gate_backward_tensors
-        masked, grad_delta = backward(grad, mask, slopes)
+        masked, grad_delta = backward(grad, mask, moved)
         reaches_high = grad if ctx.keep else masked
         grad_x, grad_high = _backward_conv(ctx, reaches_high, high, w_codes, ctx.needs_input_grad[0], True)
         _, grad_low = _backward_conv(ctx, masked, low, w_codes, False, True)

@@ -1,6 +1,6 @@
 """Fused element-wise kernels of the training step over matrices, without the interpreter's lock.
 
-A channels-last tensor [N, C, H, W] is a matrix of N*H*W pixels, some side by side in a row (`pgsim.train.fused.rows`).
+A channels-last tensor [N, C, H, W] is a matrix of N*H*W pixels, some side by side in a row (`pgsim.nn.rows`).
 Every kernel walks it row by row, so that the inner loop over columns is contiguous; a column is of one channel.
 Sums over rows are kept in float32 for `BLOCK` rows at most and then added in float64: the order of the rows is part of
 the result and must not change.
@@ -8,17 +8,11 @@ the result and must not change.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-U8 = NDArray[np.uint8]
+from pgsim.nn.kernels import BLOCK, F32, F64, U8
 
-BLOCK = 64
 BELOW, INSIDE, ABOVE = 0, 1, 2
 """States of a value against its clip: y <= 0, 0 < y < alpha, y >= alpha."""
 
@@ -132,65 +126,3 @@ def affine_backward(dy: F32, x: F32, a: F32, b: F32, c0: F32, out: F32) -> None:
     for i in range(x.shape[0]):
         for c in range(x.shape[1]):
             out[i, c] = a[c] * dy[i, c] + b[c] * x[i, c] + c0[c]
-
-
-@njit(inline="always")
-def sigmoid_slope(z: Any) -> Any:
-    """s*(1 - s) of s = sigmoid(z), of exp(-|z|/32) to the 32nd: without a call, so the loop around runs in vectors.
-
-    Off by less than 2e-7; beyond |z| = 24 it stays at 4e-11.
-    """
-    r = min(abs(z), np.float32(24)) * np.float32(-1 / 32)
-    e = r * np.float32(1 / 120) + np.float32(1 / 24)
-    e = np.float32(1) + r * (np.float32(1) + r * (np.float32(1 / 2) + r * (np.float32(1 / 6) + r * e)))
-    for _ in range(5):
-        e *= e
-    d = np.float32(1) + e
-    return e / (d * d)
-
-
-@njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
-def gate(
-    high: F32, low: F32, threshold: F32, delta: F32, unit: float, up: float, slope: float, factor: float, sparse: bool,
-    keep: bool, out: F32, mask: U8, weight: F32,
-) -> None:  # fmt: skip
-    """Combine the two phases' accumulators [M, D] and note how much each output moves its threshold.
-
-    mask = high > threshold; out = unit*(up*high + mask*low); weight = -factor*slope*m*unit*low*s*(1-s) with
-    s = sigmoid(slope*(unit*up*high - delta)) and m = mask if `sparse`, else 1. Without `keep` an output that is not
-    updated is 0: out = unit*mask*(up*high + low), and up*high + low takes the place of low in `weight`.
-    """
-    k_high, k_low = np.float32(unit * up), np.float32(unit)
-    steep, scale = np.float32(slope), np.float32(-factor * slope * unit)
-    kept, dense = np.float32(keep), np.float32(not sparse)
-    from_high = np.float32(up) * np.float32(not keep)
-    for i in range(high.shape[0]):
-        for c in range(high.shape[1]):
-            m = np.float32(high[i, c] > threshold[c])
-            mask[i, c] = np.uint8(m)
-            out[i, c] = k_high * high[i, c] * max(kept, m) + k_low * low[i, c] * m
-            gained = (from_high * high[i, c] + low[i, c]) * max(dense, m)
-            weight[i, c] = scale * gained * sigmoid_slope(steep * (k_high * high[i, c] - delta[c]))
-
-
-@njit(cache=True, fastmath=True)
-def _gate_block(grad: F32, mask: U8, weight: F32, first: int, last: int, masked: F32, s: F32) -> None:
-    zero = np.float32(0)
-    for i in range(first, last):
-        for c in range(grad.shape[1]):
-            g = grad[i, c]
-            masked[i, c] = g if mask[i, c] != 0 else zero
-            s[c] += g * weight[i, c]
-
-
-@njit(cache=True, nogil=True)
-def gate_backward(grad: F32, mask: U8, weight: F32, masked: F32) -> F64:
-    """Write masked = mask*grad and return sum(grad * weight) per column, the gradient of delta."""
-    rows, columns = grad.shape
-    total, s = np.zeros(columns), np.zeros(columns, np.float32)
-    for first in range(0, rows, BLOCK):
-        s[:] = 0
-        _gate_block(grad, mask, weight, first, min(first + BLOCK, rows), masked, s)
-        for c in range(columns):
-            total[c] += s[c]
-    return total

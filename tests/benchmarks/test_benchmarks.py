@@ -129,6 +129,15 @@ def test_the_masked_backward_product_is_measured_beside_the_dense_one() -> None:
     assert all(one["masked_cpu_s"] < one["all_cpu_s"] for one in found if one["sparsity"] > 0.9)
 
 
+def test_gated_layers_are_measured_beside_dense_and_float_ones() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    found = measured("layers")
+    assert [(one["channels"], one["kernel"]) for one in found] == [(48, 1), (96, 1), (16, 3), (64, 3)]
+    names = ("float_cpu_s", "dense_cpu_s", "gated_cpu_s", "gated_torch_cpu_s")
+    assert all(one[name] > 0 for one in found for name in names)
+    assert len({one[name] for one in found for name in names}) == 16
+
+
 def test_the_table_shows_goals_beside_what_is_measured() -> None:
     run = loaded("run")
     lines = [run.Line("warm", "1.1", "< 2", True), run.Line("cold", "30", "< 20", False), run.Line("layers", "3")]

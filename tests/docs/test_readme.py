@@ -26,7 +26,7 @@ PGSIM_LINES = [
 
 def test_the_readme_shows_the_main_job_and_the_tests() -> None:
     assert re.search(r"<!-- main job -->\n```bash\n.*pgsim run --hw predictivenet.yaml traces/\S+\.npz\n```", README)
-    assert re.search(r"<!-- tests -->\n```bash\n.*python -m pytest\n```", README)
+    assert re.search(r"<!-- tests -->\n```bash\n.*python -m pytest -n logical --dist worksteal\n```", README)
     assert len(PGSIM_LINES) == 2
 
 

@@ -11,9 +11,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from pgsim.nn.rows import pixels_a_row  # noqa: E402
 from pgsim.train import blocks, gating  # noqa: E402
 from pgsim.train.blocks import Block, Options  # noqa: E402
-from pgsim.train.fused import norm_pact, pixels_a_row  # noqa: E402
+from pgsim.train.fused import norm_pact  # noqa: E402
 from pgsim.train.gating import SURROGATE_SLOPE, DenseConv, GatedConv  # noqa: E402
 from pgsim.train.quantise import PactQuantise, weight_codes  # noqa: E402
 
@@ -146,10 +147,13 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads() -> None:
             norm, leaf, alpha = nn.BatchNorm2d(16), x.clone().requires_grad_(), torch.tensor(1.3, requires_grad=True)
             clipped, codes = norm_pact(leaf, norm, alpha, short, 7)
             torch.autograd.backward([clipped, codes], [grad, short])
-            out, mask, slopes = gating.gate_rows(codes, short.round(), delta.floor(), delta, 0.5, 2, True, True)
+            planes, unit = (codes.clone(), short.round()), torch.full((16,), 0.5)
+            out, mask, moved = gating.gate_rows(
+                *planes, delta.floor(), delta, unit, 2, slope=5.0, factor=2.0, sparse=True, keep=True
+            )
             learned = [leaf.grad, norm.weight.grad, norm.bias.grad, alpha.grad, norm.running_mean, norm.running_var]
-            moved = gating.gate_backward_rows(grad, mask, slopes)
-            results.append([clipped, codes, *learned, out, mask, slopes, *moved])
+            passed = gating.gate_backward_rows(grad, mask, moved)
+            results.append([clipped, codes, *learned, out, mask, moved, *passed])
     finally:
         torch.set_num_threads(before)
     for found in results[1:]:

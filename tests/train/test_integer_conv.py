@@ -14,9 +14,9 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from pgsim.nn.kernels import sigmoid_slope  # noqa: E402
 from pgsim.train import integer_conv  # noqa: E402
 from pgsim.train.integer_conv import convolve_codes, narrowed, sums_are_exact  # noqa: E402
-from pgsim.train.kernels import sigmoid_slope  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

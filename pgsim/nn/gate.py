@@ -1,0 +1,48 @@
+"""The gate of a convolution on the kernels of `pgsim.nn.kernels`: float32 accumulators that lie channels last."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pgsim.nn import kernels
+from pgsim.nn.rows import along_rows, by_channel, in_parts, new_like, rows, runs_kernels
+
+
+def kernels_take(accumulators: Tensor, dtype: torch.dtype) -> bool:
+    """Tell whether `gate_rows` takes accumulators [N, K, P, Q] of outputs that are `dtype`: float32, channels last."""
+    whole = accumulators.dtype == dtype == torch.float32 and runs_kernels(accumulators)
+    return whole and accumulators.dim() == 4 and accumulators.is_contiguous(memory_format=torch.channels_last)
+
+
+def gate_rows(
+    high: Tensor,
+    low: Tensor,
+    threshold: Tensor,
+    delta: Tensor,
+    unit: Tensor,
+    update_bits: int,
+    *,
+    slope: float,
+    factor: float,
+    sparse: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Combine both phases' accumulators [N, K, P, Q] by `kernels.gate`, which says what from what; they are used up.
+
+    `threshold`, `delta` and `unit` are [K]. Returns the output, the mask (uint8), and what each output moves its
+    threshold by.
+    """
+    mask = new_like(high, torch.uint8)
+    columns = (along_rows(each.detach().numpy(), high) for each in (threshold, delta, unit))
+    numbers = (2.0**update_bits, slope, factor, sparse, keep)
+    in_parts(kernels.gate, rows(high), rows(low), *columns, *numbers, rows(mask))
+    return high, mask, low
+
+
+def gate_backward_rows(grad: Tensor, mask: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mask * grad, and the thresholds' gradient sum(grad * moved), float32 [K], by `kernels.gate_backward`."""
+    masked = new_like(grad)
+    found = in_parts(kernels.gate_backward, rows(grad), rows(mask), rows(moved), rows(masked))
+    return masked, torch.from_numpy(by_channel(found, grad).astype(np.float32))

@@ -294,40 +294,43 @@ def test_uniform_quantisation_has_the_largest_values_as_its_clips_and_learns_non
     assert held != pytest.approx(first, rel=0.1)
 
 
-def test_a_baselines_result_says_what_it_is(folder: Path, tmp_path: Path) -> None:
+BASELINES: dict[str, tuple[dict[str, object], Method]] = {
+    "uq": ({"gated": "none", "pred_bits": 6, "clip": "max"}, Method.UQ),
+    "pact": ({"gated": "none", "pred_bits": 6}, Method.PACT),
+    "fixed": ({"thresholds": "fixed", "delta_target": -0.25, "policy": "zero"}, Method.FIX_THRESHOLD),
+    "seernet": ({"policy": "seernet", "gated": "pointwise"}, Method.SEERNET),
+    "dense": ({"sparse_bp": "false"}, Method.PG_DENSE_BP),
+}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baselines_result_says_what_it_is(name: str, folder: Path, tmp_path: Path) -> None:
     """SeerNet computes all 6 bits of an updated output anew; of the dense layers, all 6 bits are computed once."""
-    kinds: dict[str, tuple[dict[str, object], Method]] = {
-        "uq": ({"gated": "none", "pred_bits": 6, "clip": "max"}, Method.UQ),
-        "pact": ({"gated": "none", "pred_bits": 6}, Method.PACT),
-        "fixed": ({"thresholds": "fixed", "delta_target": -0.25, "policy": "zero"}, Method.FIX_THRESHOLD),
-        "seernet": ({"policy": "seernet", "gated": "pointwise"}, Method.SEERNET),
-        "dense": ({"sparse_bp": "false"}, Method.PG_DENSE_BP),
-    }
-    for name, (changes, method) in kinds.items():
-        run = loop.ShuffleNetRun(gated(**{"name": name, "epochs": 1, **changes}), read_train(folder))
-        run.start(folder, folder)
-        assert loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: False)
-        trace, result = tmp_path / f"{name}.npz", tmp_path / f"{name}.json"
-        command = ["trace", "--checkpoint", str(tmp_path / f"{name}.pt"), "--data", str(folder), "--images", "1"]
-        assert main([*command, "-o", str(trace), "--result", str(result)]) == 0
-        recorded = pgsim.load_trace(trace)
-        assert pgsim.verify(recorded).equal
-        (found,) = load_results([result]).results
-        assert found.method is method
-        assert found.threshold == (-0.25 if name == "fixed" else None)
-        info = recorded.info
-        if name in ("uq", "pact"):
-            assert found.b_avg["all_by_macs"] == 6
-            assert "b_avg_bits" not in info
-            continue
-        share, more = 1 - info["sparsity_percent"] / 100, 6 if name == "seernet" else 2
-        assert info["b_avg_bits"]["gated_by_outputs"] == pytest.approx(4 + share * more, abs=1e-3)
-        layers = [layer for layer in recorded.layers if layer.name not in ("first_conv.0", "classifier.0")]
-        outputs = [int(np.prod(layer.geometry.output_shape)) for layer in layers]
-        dense = sum(n for n, layer in zip(outputs, layers, strict=True) if layer.gate is None)
-        assert (dense > 0) == (name == "seernet")
-        expected = ((sum(outputs) - dense) * (4 + share * more) + dense * 6) / sum(outputs)
-        assert info["b_avg_bits"]["all_by_outputs"] == pytest.approx(expected, abs=1e-3)
+    changes, method = BASELINES[name]
+    run = loop.ShuffleNetRun(gated(**{"name": name, "epochs": 1, **changes}), read_train(folder))
+    run.start(folder, folder)
+    assert loop.train_shufflenet(run, tmp_path, lambda _: None, lambda: False)
+    trace, result = tmp_path / f"{name}.npz", tmp_path / f"{name}.json"
+    command = ["trace", "--checkpoint", str(tmp_path / f"{name}.pt"), "--data", str(folder), "--images", "1"]
+    assert main([*command, "-o", str(trace), "--result", str(result)]) == 0
+    recorded = pgsim.load_trace(trace)
+    assert pgsim.verify(recorded).equal
+    (found,) = load_results([result]).results
+    assert found.method is method
+    assert found.threshold == (-0.25 if name == "fixed" else None)
+    info = recorded.info
+    if name in ("uq", "pact"):
+        assert found.b_avg["all_by_macs"] == 6
+        assert "b_avg_bits" not in info
+        return
+    share, more = 1 - info["sparsity_percent"] / 100, 6 if name == "seernet" else 2
+    assert info["b_avg_bits"]["gated_by_outputs"] == pytest.approx(4 + share * more, abs=1e-3)
+    layers = [layer for layer in recorded.layers if layer.name not in ("first_conv.0", "classifier.0")]
+    outputs = [int(np.prod(layer.geometry.output_shape)) for layer in layers]
+    dense = sum(n for n, layer in zip(outputs, layers, strict=True) if layer.gate is None)
+    assert (dense > 0) == (name == "seernet")
+    expected = ((sum(outputs) - dense) * (4 + share * more) + dense * 6) / sum(outputs)
+    assert info["b_avg_bits"]["all_by_outputs"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_checkpoint_of_other_images_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from pgsim.nn.rows import along_rows, by_channel, in_parts, new_like, rows, runs
 
 
 def kernels_take(accumulators: Tensor, dtype: torch.dtype) -> bool:
-    """Tell whether `gate_rows` takes accumulators [N, K, P, Q] of outputs that are `dtype`: float32, channels last."""
-    whole = accumulators.dtype == dtype == torch.float32 and runs_kernels(accumulators)
-    return whole and accumulators.dim() == 4 and accumulators.is_contiguous(memory_format=torch.channels_last)
+    """Tell whether `gate_rows` takes accumulators of outputs that are `dtype` as they lie: float32, channels last."""
+    if accumulators.dim() != 4 or not accumulators.numel() or not runs_kernels(accumulators):
+        return False
+    whole = accumulators.dtype == dtype == torch.float32
+    return whole and accumulators.is_contiguous(memory_format=torch.channels_last)
 
 
 def gate_rows(
@@ -32,10 +34,11 @@ def gate_rows(
     """Combine both phases' accumulators [N, K, P, Q] by `kernels.gate`, which says what from what; they are used up.
 
     `threshold`, `delta` and `unit` are [K]. Returns the output, the mask (uint8), and what each output moves its
-    threshold by.
+    threshold by, all channels last.
     """
+    high, low = (each.contiguous(memory_format=torch.channels_last) for each in (high, low))
     mask = new_like(high, torch.uint8)
-    columns = (along_rows(each.detach().numpy(), high) for each in (threshold, delta, unit))
+    columns = (along_rows(each.detach().float().numpy(), high) for each in (threshold, delta, unit))
     numbers = (2.0**update_bits, slope, factor, sparse, keep)
     in_parts(kernels.gate, rows(high), rows(low), *columns, *numbers, rows(mask))
     return high, mask, low

@@ -129,6 +129,38 @@ def test_a_network_that_lies_in_rows_stays_in_rows() -> None:
     assert pact_codes(drawn(*SHAPE, seed=1), torch.tensor(1.0), 4).is_contiguous()
 
 
+def test_accumulators_in_rows_are_gated_as_those_that_lie_channels_last() -> None:
+    sums = [torch.randint(-99, 99, SHAPE, generator=torch.Generator().manual_seed(seed)).float() for seed in (1, 2)]
+    columns = [drawn(16, seed=seed) for seed in (3, 4)]
+    found = []
+    for layout in LAYOUTS.values():
+        operands = [each.clone().contiguous(memory_format=layout) for each in sums]
+        found.append(
+            gate.gate_rows(*operands, *columns, torch.ones(16), 2, slope=5.0, factor=1.0, sparse=True, keep=True)
+        )
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(found[0][0], 4 * sums[0] + sums[1] * (sums[0] > columns[0][:, None, None]))
+
+
+def test_no_images_have_no_outputs_and_move_nothing() -> None:
+    codes = torch.zeros(0, 16, 8, 8).to(memory_format=torch.channels_last)
+    leaves = [codes.requires_grad_(), drawn(8, 16, 3, 3, seed=2).requires_grad_(), torch.zeros(8, requires_grad=True)]
+    out, mask = gated_conv2d(*leaves, 0.1, act_bits=4, gating=Gating(2))
+    assert out.shape == mask.shape == (0, 8, 6, 6)
+    out.sum().backward()
+    assert all(leaf.grad is not None and not leaf.grad.any() for leaf in leaves)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_threshold_beyond_float32_in_accumulator_units_updates_nothing(layout: str) -> None:
+    codes = torch.full(SHAPE, 15.0).contiguous(memory_format=LAYOUTS[layout])
+    delta = torch.tensor([3e38, -3e38])
+    _, mask = gated_conv2d(codes, torch.ones(2, 16, 3, 3), delta, 1e-3, act_bits=4, gating=Gating(2))
+    assert not mask[:, 0].any()
+    assert mask[:, 1].all()
+
+
 def test_every_second_channel_of_a_map_has_its_codes() -> None:
     whole = drawn(4, 32, 24, 24, seed=1).contiguous(memory_format=torch.channels_last)
     leaf = whole.clone().requires_grad_()

@@ -102,15 +102,19 @@ def _clipped_codes(x: Tensor, factor: float, lowest: int, largest: int) -> Tenso
     return codes
 
 
-def _clip_gradient(grad: Tensor, x: Tensor, low: float, high: float, *, closed: bool) -> tuple[Tensor, Tensor]:
-    """Return the gradient where low < x < high, or at a bound if `closed`, else 0; and its sum where x >= high."""
+def _clip_gradient(grad: Tensor, x: Tensor, low: float, high: float, *, closed: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient where low < x < high, or at a bound if `closed`, else 0.
+
+    And its sum where x >= high, None if `closed`: such bounds are not learned.
+    """
     data, rows = dense_rows(x), dense_rows(grad, like=x)
     if data is None or rows is None:
-        inside = (x >= low) & (x <= high) if closed else (x > low) & (x < high)
-        return grad * inside, (grad * (x >= high)).sum()
+        if closed:
+            return grad * ((x >= low) & (x <= high)), None
+        return grad * ((x > low) & (x < high)), (grad * (x >= high)).sum()
     found = torch.empty_like(x)
     above = in_parts(kernels.clip_codes_backward, rows, data, low, high, closed, dense_rows(found))
-    return found, torch.tensor(sum(above), dtype=grad.dtype)
+    return found, None if closed else torch.tensor(sum(above), dtype=grad.dtype)
 
 
 class PactCodes(torch.autograd.Function):

@@ -213,10 +213,11 @@ class GatedProduct(torch.autograd.Function):
         high, low, w_codes, w_step, mask, moved = ctx.saved_tensors
         product, gating = ctx.product, ctx.gating
         need_x, need_w, need_delta = ctx.needs_input_grad[:3]
+        grad_delta: Tensor | None
         if ctx.on_kernels:
             on_low, grad_delta = gate_backward_rows(grad, mask.view(torch.uint8), moved)
         else:
-            on_low, grad_delta = grad * mask, product.over(grad * moved)
+            on_low, grad_delta = grad * mask, product.over(grad * moved) if need_delta else None
         on_high = on_low if gating.policy is Policy.ZERO else grad
         if gating.gradient is MaskGradient.RELEASE:
             on_high = on_high - grad * moved
@@ -225,7 +226,9 @@ class GatedProduct(torch.autograd.Function):
         grad_w = None
         if need_w:
             grad_w = grad_high.mul_(2.0**ctx.update_bits).add_(grad_low).mul_(ctx.act_step)
-        return grad_x, grad_w, grad_delta.to(ctx.delta_dtype) if need_delta else None, None, None, None, None, None
+        if grad_delta is not None:
+            grad_delta = grad_delta.to(ctx.delta_dtype)
+        return grad_x, grad_w, grad_delta, None, None, None, None, None
 
 
 def _times(sums: Tensor, unit: Tensor, dtype: torch.dtype) -> Tensor:

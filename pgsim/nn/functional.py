@@ -28,7 +28,7 @@ from torch import Tensor
 
 from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat, check_member
 from pgsim.nn.codes import WeightFormat, max_magnitude, split_codes, weight_codes
-from pgsim.nn.gate import gate_backward_rows, gate_rows, kernels_take
+from pgsim.nn.gate import GateRule, gate_backward_rows, gate_rows, kernels_take
 from pgsim.nn.product import Convolution, Matrix, Product, exact_dtype, exact_sum
 
 SURROGATE_SLOPE = 5.0
@@ -193,10 +193,9 @@ class GatedProduct(torch.autograd.Function):
         ctx.on_kernels = kernels_take(sums[0], codes.dtype)
         if ctx.on_kernels:
             columns = integer_threshold(delta, unit, ctx.update_bits), delta, unit.expand(len(delta))
-            out, mask, moved = gate_rows(
-                *sums, *columns, ctx.update_bits, slope=gating.slope, factor=gating.threshold_factor,
-                sparse=gating.sparse, keep=gating.policy is not Policy.ZERO,
-            )  # fmt: skip
+            keep = gating.policy is not Policy.ZERO
+            rule = GateRule(ctx.update_bits, gating.slope, gating.threshold_factor, gating.sparse, keep)
+            out, mask, moved = gate_rows(*sums, *columns, rule)
             mask = mask.view(torch.bool)
         else:
             phases = _gated(*sums, product, delta, unit, act, gating)

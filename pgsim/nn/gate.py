@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from pgsim.nn import kernels
 from pgsim.nn.rows import along_rows, by_channel, in_parts, new_like, rows, runs_kernels
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """What `kernels.gate` is told beside its columns.
+
+    Attributes:
+        update_bits: bits of the low plane.
+        slope, factor: of the surrogate, and of its derivative.
+        sparse: only updated outputs move their thresholds.
+        keep: an output that is not updated keeps its prediction; else it is 0.
+    """
+
+    update_bits: int
+    slope: float
+    factor: float
+    sparse: bool
+    keep: bool
 
 
 def kernels_take(accumulators: Tensor, dtype: torch.dtype) -> bool:
@@ -19,17 +39,7 @@ def kernels_take(accumulators: Tensor, dtype: torch.dtype) -> bool:
 
 
 def gate_rows(
-    high: Tensor,
-    low: Tensor,
-    threshold: Tensor,
-    delta: Tensor,
-    unit: Tensor,
-    update_bits: int,
-    *,
-    slope: float,
-    factor: float,
-    sparse: bool,
-    keep: bool,
+    high: Tensor, low: Tensor, threshold: Tensor, delta: Tensor, unit: Tensor, rule: GateRule
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Combine both phases' accumulators [N, K, P, Q] by `kernels.gate`, which says what from what; they are used up.
 
@@ -39,7 +49,7 @@ def gate_rows(
     high, low = (each.contiguous(memory_format=torch.channels_last) for each in (high, low))
     mask = new_like(high, torch.uint8)
     columns = (along_rows(each.detach().float().numpy(), high) for each in (threshold, delta, unit))
-    numbers = (2.0**update_bits, slope, factor, sparse, keep)
+    numbers = (2.0**rule.update_bits, rule.slope, rule.factor, rule.sparse, rule.keep)
     in_parts(kernels.gate, rows(high), rows(low), *columns, *numbers, rows(mask))
     return high, mask, low
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgsim.nn.gate import gate_backward_rows, gate_rows
+from pgsim.nn.gate import GateRule, gate_backward_rows, gate_rows
 from pgsim.nn.rows import runs_kernels
 from pgsim.train.integer_conv import convolve_codes, narrowed
 from pgsim.train.quantise import WEIGHT_CODE_MAX, split_codes, weight_codes
@@ -39,27 +39,17 @@ def _backward_conv(ctx: Any, grad: Tensor, x: Tensor, w: Tensor, need_x: bool, n
 
 
 def gate_tensors(
-    high: Tensor,
-    low: Tensor,
-    threshold: Tensor,
-    delta: Tensor,
-    unit: Tensor,
-    update_bits: int,
-    *,
-    slope: float,
-    factor: float,
-    sparse: bool,
-    keep: bool,
+    high: Tensor, low: Tensor, threshold: Tensor, delta: Tensor, unit: Tensor, rule: GateRule
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The twin of `gate_rows` in torch's own operations, for any device."""
     threshold, delta, unit = (each[:, None, None] for each in (threshold, delta, unit))
     mask = high > threshold
-    high = high * 2.0**update_bits
-    out = ((high if keep else high * mask) + low * mask) * unit
-    gained = (low if keep else high + low) * unit
-    s = torch.sigmoid(slope * (high * unit - delta))
-    moved = gained * s * (1 - s) * (-factor * slope)
-    return out, mask.to(torch.uint8), moved * mask if sparse else moved
+    high = high * 2.0**rule.update_bits
+    out = ((high if rule.keep else high * mask) + low * mask) * unit
+    gained = (low if rule.keep else high + low) * unit
+    s = torch.sigmoid(rule.slope * (high * unit - delta))
+    moved = gained * s * (1 - s) * (-rule.factor * rule.slope)
+    return out, mask.to(torch.uint8), moved * mask if rule.sparse else moved
 
 
 def gate_backward_tensors(grad: Tensor, mask: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,10 +123,8 @@ class GatedConv(torch.autograd.Function):
         threshold = integer_threshold(delta, unit, update_bits).float()
         gate = gate_rows if runs_kernels(codes) else gate_tensors
         units = torch.full_like(threshold, unit)
-        out, mask, moved = gate(
-            acc_high, acc_low, threshold, delta.detach(), units, update_bits,
-            slope=SURROGATE_SLOPE, factor=2.0 if sparse else 1.0, sparse=sparse, keep=keep,
-        )  # fmt: skip
+        rule = GateRule(update_bits, SURROGATE_SLOPE, 2.0 if sparse else 1.0, sparse, keep)
+        out, mask, moved = gate(acc_high, acc_low, threshold, delta.detach(), units, rule)
         ctx.save_for_backward(high, low, w_codes, mask, moved)
         ctx.mark_non_differentiable(mask)
         return out, mask

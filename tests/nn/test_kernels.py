@@ -136,7 +136,7 @@ def test_accumulators_in_rows_are_gated_as_those_that_lie_channels_last() -> Non
     for layout in LAYOUTS.values():
         operands = [each.clone().contiguous(memory_format=layout) for each in sums]
         found.append(
-            gate.gate_rows(*operands, *columns, torch.ones(16), 2, slope=5.0, factor=1.0, sparse=True, keep=True)
+            gate.gate_rows(*operands, *columns, torch.ones(16), gate.GateRule(2, 5.0, 1.0, sparse=True, keep=True))
         )
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)

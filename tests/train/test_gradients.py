@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from pgsim.nn.gate import GateRule  # noqa: E402
 from pgsim.nn.rows import pixels_a_row  # noqa: E402
 from pgsim.train import blocks, gating  # noqa: E402
 from pgsim.train.blocks import Block, Options  # noqa: E402
@@ -148,9 +149,8 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads() -> None:
             clipped, codes = norm_pact(leaf, norm, alpha, short, 7)
             torch.autograd.backward([clipped, codes], [grad, short])
             planes, unit = (codes.clone(), short.round()), torch.full((16,), 0.5)
-            out, mask, moved = gating.gate_rows(
-                *planes, delta.floor(), delta, unit, 2, slope=5.0, factor=2.0, sparse=True, keep=True
-            )
+            rule = GateRule(2, 5.0, 2.0, sparse=True, keep=True)
+            out, mask, moved = gating.gate_rows(*planes, delta.floor(), delta, unit, rule)
             learned = [leaf.grad, norm.weight.grad, norm.bias.grad, alpha.grad, norm.running_mean, norm.running_var]
             passed = gating.gate_backward_rows(grad, mask, moved)
             results.append([clipped, codes, *learned, out, mask, moved, *passed])

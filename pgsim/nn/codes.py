@@ -82,7 +82,10 @@ def split_codes(codes: Tensor, encoding: Encoding, update_bits: int) -> tuple[Te
 
     unsigned and twos_complement truncate toward -inf, so that `low` is in [0, 2^update_bits - 1]; sign_magnitude
     truncates toward zero, and both planes carry the sign. `codes` has any shape and a float dtype; update_bits >= 1.
+    Unsigned codes may be uint8.
     """
+    if codes.dtype == torch.uint8:
+        return codes >> update_bits, codes & (2**update_bits - 1)
     if (data := dense_rows(codes)) is not None:
         planes = torch.empty_like(codes), torch.empty_like(codes)
         toward_zero = encoding is Encoding.SIGN_MAGNITUDE

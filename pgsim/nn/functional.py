@@ -29,7 +29,7 @@ from torch import Tensor
 from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat, check_member
 from pgsim.nn.codes import WeightFormat, max_magnitude, split_codes, weight_codes
 from pgsim.nn.gate import GateRule, gate_backward_rows, gate_rows, kernels_take
-from pgsim.nn.product import Convolution, Matrix, Product, exact_dtype, exact_sum
+from pgsim.nn.product import Convolution, Matrix, Product, exact_dtype, exact_sum, narrowed
 
 SURROGATE_SLOPE = 5.0
 """Slope of the sigmoid that stands in for the gating step in the backward pass (the paper's alpha)."""
@@ -98,10 +98,10 @@ class Phases:
     unit: Tensor
 
 
-def integer_threshold(delta: Tensor, unit: Tensor, update_bits: int) -> Tensor:
+def integer_threshold(delta: Tensor, unit: Tensor | float, update_bits: int) -> Tensor:
     """Return T = floor(delta / (unit * 2^update_bits)), float64 [K], so that A_h > T is O_hb > delta.
 
-    `delta` [K] holds thresholds on the real output (-inf updates all, +inf none), `unit` float64 [1] or [K].
+    `delta` [K] holds thresholds on the real output (-inf updates all, +inf none), `unit` is float64 [1] or [K].
     """
     return torch.floor(delta.detach().double() / (unit * 2.0**update_bits))
 
@@ -117,16 +117,9 @@ def gated_phases(
 ) -> Phases:
     """Compute both phases and gate them. `planes` are high and low, `weight` codes and step (pgsim.nn.codes)."""
     w_codes, w_step = weight
-    return _gated(*_phase_sums(product, planes, w_codes, act), product, delta, act_step * w_step, act, gating)
-
-
-def _phase_sums(
-    product: Product, planes: tuple[Tensor, Tensor], w_codes: Tensor, act: NumberFormat
-) -> tuple[Tensor, Tensor]:
-    """Return the sums of high and low plane, exact integers in one float type."""
     dtype = exact_dtype(w_codes, max_magnitude(act))
-    high, low = planes
-    return exact_sum(product, high, w_codes, dtype), exact_sum(product, low, w_codes, dtype)
+    a_h, a_l = (exact_sum(product, plane, w_codes, dtype) for plane in planes)
+    return _gated(a_h, a_l, product, delta, act_step * w_step, act, gating)
 
 
 def _gated(
@@ -155,8 +148,10 @@ class DenseProduct(torch.autograd.Function):
         form: WeightFormat,
     ) -> Tensor:
         w_codes, w_step = weight_codes(weight, form)
-        sums = exact_sum(product, codes, w_codes, exact_dtype(w_codes, max_magnitude(act)))
-        ctx.save_for_backward(codes, w_codes, w_step)
+        dtype = exact_dtype(w_codes, max_magnitude(act))
+        narrow = narrowed(product, codes, dtype, act, form.format)
+        sums = exact_sum(product, narrow, w_codes, dtype)
+        ctx.save_for_backward(narrow, w_codes, w_step)
         ctx.act_step, ctx.product = act_step, product
         return _times(sums, product.along(act_step * w_step), codes.dtype)
 
@@ -166,7 +161,7 @@ class DenseProduct(torch.autograd.Function):
         codes, w_codes, w_step = ctx.saved_tensors
         real = _real_weight(w_codes, w_step, grad.dtype)
         need_x, need_w = ctx.needs_input_grad[:2]
-        grad_x, grad_w = ctx.product.gradients(grad, codes, real, need_x, need_w)
+        grad_x, grad_w = ctx.product.gradients(grad, codes.to(grad.dtype), real, need_x, need_w)
         return grad_x, None if grad_w is None else grad_w.mul_(ctx.act_step), None, None, None, None
 
 
@@ -187,8 +182,9 @@ class GatedProduct(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         w_codes, w_step = weight_codes(weight, form)
         ctx.update_bits = gating.update_bits(act.bits)
-        high, low = split_codes(codes, act.encoding, ctx.update_bits)
-        sums = _phase_sums(product, (high, low), w_codes, act)
+        dtype = exact_dtype(w_codes, max_magnitude(act))
+        high, low = split_codes(narrowed(product, codes, dtype, act, form.format), act.encoding, ctx.update_bits)
+        sums = exact_sum(product, high, w_codes, dtype), exact_sum(product, low, w_codes, dtype)
         unit = act_step * w_step
         ctx.on_kernels = kernels_take(sums[0], codes.dtype)
         if ctx.on_kernels:
@@ -210,6 +206,7 @@ class GatedProduct(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, _grad_mask: Any) -> Any:
         high, low, w_codes, w_step, mask, moved = ctx.saved_tensors
+        high, low = high.to(grad.dtype), low.to(grad.dtype)
         product, gating = ctx.product, ctx.gating
         need_x, need_w, need_delta = ctx.needs_input_grad[:3]
         grad_delta: Tensor | None
@@ -243,10 +240,15 @@ def _threshold_share(
     wide = torch.promote_types(phases.a_h.dtype, dtype)
     unit = product.along(phases.unit).to(wide)
     o_hb, o_lb = phases.a_h.to(wide) * (unit * 2.0**update_bits), phases.a_l.to(wide) * unit
-    s = torch.sigmoid(gating.slope * (o_hb - product.along(delta.detach())))
     switched = o_hb + o_lb if gating.policy is Policy.ZERO else o_lb
+    return threshold_share(o_hb - product.along(delta.detach()), switched, phases.mask, gating).to(dtype)
+
+
+def threshold_share(distance: Tensor, switched: Tensor, mask: Tensor, gating: Gating) -> Tensor:
+    """Return dO/dDelta of outputs whose O_hb - Delta is `distance`; the mask switches `switched` on."""
+    s = torch.sigmoid(gating.slope * distance)
     share = switched * (s * (1 - s)) * (-gating.slope * gating.threshold_factor)
-    return (share * phases.mask if gating.sparse else share).to(dtype)
+    return share * mask if gating.sparse else share
 
 
 def _real_weight(codes: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:

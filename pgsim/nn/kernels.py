@@ -153,6 +153,20 @@ def clip_codes_backward(grad: F32, x: F32, low: float, high: float, closed: bool
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def narrow(codes: F32, found: U8) -> bool:
+    """Write codes as bytes; tell whether every one is an integer in [0, 255]."""
+    whole = True
+    for i in range(codes.shape[0]):
+        for c in range(codes.shape[1]):
+            code = codes[i, c]
+            inside = (code >= np.float32(0)) & (code <= np.float32(255))
+            byte = np.uint8(np.int32(code if inside else np.float32(0)))
+            found[i, c] = byte
+            whole &= np.float32(byte) == code
+    return whole
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def split(codes: F32, up: float, toward_zero: bool, high: F32, low: F32) -> None:
     """Write the planes of codes == up * high + low: truncated toward zero, or toward -inf."""
     lift, down = np.float32(up), np.float32(1.0 / up)

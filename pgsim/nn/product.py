@@ -2,7 +2,8 @@
 
 Exactness: every partial sum is an integer of at most sum|weight code| * max|activation code|. Below 2^24 float32 holds
 it, below 2^53 float64 does. On a CPU direct and GEMM algorithms keep them; NNPACK (Winograd) and autocast are switched
-off around the sums, and float32 serves only where torch has not been told to compute it with fewer bits. An
+off around the sums, and float32 serves only where torch has not been told to compute it with fewer bits. Unsigned codes
+of at most 8 bits are convolved by 8-bit dot products there, where these are exact and sums are below 2^24. An
 accelerator's library may choose Winograd or TF32: there sums run in float64 and are rounded to the nearest integer.
 """
 
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pgsim.arith.formats import Encoding, NumberFormat
+from pgsim.nn import eight_bit
 
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
@@ -30,7 +34,9 @@ class Convolution:
     groups: int = 1
 
     def of(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the convolution."""
+        """Return the convolution; of codes in uint8 and one group the sums in float32."""
+        if x.dtype == torch.uint8:
+            return eight_bit.convolve(x, weight, self.stride, self.padding, self.dilation)
         with direct_convolutions(x):
             return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
@@ -118,10 +124,21 @@ def _float32_is_whole() -> bool:
     return all(getattr(part, "fp32_precision", "none") in ("none", "ieee") for part in parts)
 
 
+def narrowed(product: Product, codes: Tensor, dtype: torch.dtype, act: NumberFormat, weights: NumberFormat) -> Tensor:
+    """Return the codes of a layer whose `exact_dtype` is `dtype` as uint8 where `exact_sum` is faster so.
+
+    Else as they are. `act` and `weights` are the formats of both operands' codes.
+    """
+    bytes_hold = act.encoding is Encoding.UNSIGNED and act.max_code <= eight_bit.CODE_MAX
+    bytes_hold = bytes_hold and weights.max_code <= eight_bit.WEIGHT_MAX
+    one_group = isinstance(product, Convolution) and product.groups == 1
+    return eight_bit.as_bytes(codes) if bytes_hold and one_group and dtype == torch.float32 else codes
+
+
 def exact_sum(product: Product, codes: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the layer's sums of codes and weight codes, exact integers in `dtype` (see `exact_dtype`)."""
+    """Return the layer's sums of codes and weight codes, exact integers in `dtype` (see `exact_dtype`, `narrowed`)."""
     with torch.autocast(codes.device.type, enabled=False):
-        sums = product.of(codes.to(dtype), weight.to(dtype))
+        sums = product.of(codes if codes.dtype == torch.uint8 else codes.to(dtype), weight.to(dtype))
     return sums if codes.device.type == "cpu" else sums.round_()
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pgsim.arith.formats import Encoding, NumberFormat
+from pgsim.nn.codes import WeightFormat, weight_codes
+from pgsim.nn.functional import Gating, Policy, dense_product, gated_product
+from pgsim.nn.product import Convolution
 from pgsim.nn.rows import runs_kernels
 from pgsim.train.fused import norm_pact
-from pgsim.train.gating import DenseConv, GatedConv
-from pgsim.train.quantise import WEIGHT_CODE_MAX, PactQuantise, weight_codes
+from pgsim.train.quantise import PactQuantise
 
 IMAGE_CLIP = 2.64
 """Largest magnitude of a normalised pixel; codes are rne(x / 2.64 * 127), so that zero padding is code 0."""
 IMAGE_CODE_MAX = 127
+IMAGE_FORMAT = NumberFormat(Encoding.TWOS_COMPLEMENT, 8)
+WEIGHTS = WeightFormat()
+"""Of every layer: int8 codes, one scale a tensor."""
 FEATURE_CODE_MAX = 255
 STAGES = (16, 32, 64)
 EXPANSION = 6
@@ -57,39 +63,48 @@ class Pact(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution of codes, dense or gated, with float32 master weights [K, C, R, R] and R // 2 pixels of padding."""
+    """A convolution of codes of format `act`, dense or gated, with R // 2 pixels of padding.
+
+    Its master weights are float32 [K, C, R, R]. See `pgsim.nn.functional` for what comes out and for the gradients.
+    """
 
     def __init__(
-        self, c_in: int, c_out: int, stride: int, update_bits: int, sparse: bool, keep: bool = True, kernel: int = 3
+        self, c_in: int, c_out: int, stride: int, act: NumberFormat, gating: Gating | None = None, kernel: int = 3
     ) -> None:
         super().__init__()
-        self.signed = False
-        self.stride, self.update_bits, self.sparse, self.keep = stride, update_bits, sparse, keep
-        self.padding = kernel // 2
+        self.stride, self.act, self.gating = stride, act, gating
+        self.product = Convolution((stride, stride), (kernel // 2, kernel // 2))
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
         nn.init.kaiming_normal_(self.weight)
-        self.delta = nn.Parameter(torch.zeros(c_out)) if update_bits else None
+        self.delta = nn.Parameter(torch.zeros(c_out)) if gating else None
         self.updated, self.outputs = 0, 0
 
     @property
     def gated(self) -> bool:
-        return self.delta is not None
+        return self.gating is not None
 
     @property
-    def gate_options(self) -> tuple[int, bool, bool]:
-        """What GatedConv takes last: bits of the low plane, sparse back-propagation, outputs keep a prediction."""
-        return self.update_bits, self.sparse, self.keep
+    def update_bits(self) -> int:
+        """Bits of the low plane, 0 where nothing is gated."""
+        return self.gating.update_bits(self.act.bits) if self.gating else 0
 
     def forward(self, codes: Tensor, act_step: float) -> Tensor:
         if self.delta is None:
-            return cast(Tensor, DenseConv.apply(codes, self.weight, act_step, self.stride, self.padding, self.signed))
-        out, mask = cast(
-            tuple[Tensor, Tensor],
-            GatedConv.apply(codes, self.weight, self.delta, act_step, self.stride, self.padding, *self.gate_options),
-        )
+            return dense_product(codes, self.weight, act_step, self.product, self.act, WEIGHTS)
+        out, mask = self._gate(codes, self.delta, act_step, self.gating)
         self.updated += int(torch.count_nonzero(mask))
         self.outputs += mask.numel()
         return out
+
+    def predicted(self, codes: Tensor, act_step: float) -> Tensor:
+        """Return the real output of a gated convolution's prediction phase, whatever its policy."""
+        none = torch.full((len(self.weight),), torch.inf, device=self.weight.device)
+        out, _ = self._gate(codes, none, act_step, self.gating and replace(self.gating, policy=Policy.KEEP))
+        return out
+
+    def _gate(self, codes: Tensor, delta: Tensor, act_step: float, gating: Gating | None) -> tuple[Tensor, Tensor]:
+        assert gating is not None
+        return gated_product(codes, self.weight, delta, act_step, self.product, self.act, gating, WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,17 @@ class Options:
     keep: bool = True
     learned_clip: bool = True
 
+    @property
+    def act(self) -> NumberFormat:
+        """Format of activation codes."""
+        return NumberFormat(Encoding.UNSIGNED, self.act_bits)
+
+    @property
+    def gates(self) -> tuple[Gating | None, Gating | None]:
+        """How a block's two convolutions are gated."""
+        gating = Gating(self.pred_bits, Policy.KEEP if self.keep else Policy.ZERO, self.sparse)
+        return gating if self.gating != "none" else None, gating if self.gating == "all" else None
+
 
 class Block(nn.Module):
     """A basic block, or a shift block; takes and returns the clipped residual stream and its codes."""
@@ -110,16 +136,16 @@ class Block(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride: int, options: Options, *, shifts: bool = False) -> None:
         super().__init__()
         self.stride, self.widen = stride, c_out - c_in
-        low, levels = options.act_bits - options.pred_bits, 2**options.act_bits - 1
-        both = options.gating == "all"
+        levels = options.act.max_code
+        first, second = options.gates
         middle = EXPANSION * c_out if shifts else c_out
         kernel = 1 if shifts else 3
         strides = (1, stride) if shifts else (stride, 1)
         self.offsets = shift_offsets(middle) if shifts else None
-        self.conv1 = Conv(c_in, middle, strides[0], low, options.sparse, options.keep, kernel)
+        self.conv1 = Conv(c_in, middle, strides[0], options.act, first, kernel)
         self.bn1 = nn.BatchNorm2d(middle)
         self.pact1 = Pact(levels, options.learned_clip)
-        self.conv2 = Conv(middle, c_out, strides[1], low if both else 0, options.sparse, options.keep, kernel)
+        self.conv2 = Conv(middle, c_out, strides[1], options.act, second, kernel)
         self.bn2 = nn.BatchNorm2d(c_out)
         self.pact2 = Pact(levels, options.learned_clip)
 
@@ -178,18 +204,6 @@ class Classifier(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, real: Tensor) -> Tensor:
-        codes, clip = weight_codes(self.weight)
-        quantised = self.weight + (codes * (clip / WEIGHT_CODE_MAX) - self.weight).detach()
+        codes, step = weight_codes(self.weight, WEIGHTS)
+        quantised = self.weight + (codes * step.to(codes.dtype) - self.weight).detach()
         return F.linear(real, quantised, self.bias)
-
-
-class RealOfCodes(torch.autograd.Function):
-    """Multiply codes by their step; the gradient passes as that of the real value."""
-
-    @staticmethod
-    def forward(ctx: object, codes: Tensor, step: float) -> Tensor:
-        return codes * step
-
-    @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None

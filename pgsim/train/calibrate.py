@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pgsim.train.blocks import Conv
-from pgsim.train.gating import GatedConv
 from pgsim.train.network import PGResNet
 
 
@@ -56,11 +55,7 @@ def prediction_outputs(net: PGResNet, codes: Tensor) -> dict[str, Tensor]:
     for name, conv in net.gated_convs():
 
         def keep(module: nn.Module, args: tuple[Tensor, float], _out: Tensor, name: str = name) -> None:
-            conv = cast(Conv, module)
-            none = torch.full_like(cast(Tensor, conv.delta), 1e9)
-            outputs[name] = GatedConv.apply(
-                args[0], conv.weight, none, args[1], conv.stride, conv.padding, conv.update_bits, conv.sparse
-            )[0]
+            outputs[name] = cast(Conv, module).predicted(*args)
 
         handles.append(conv.register_forward_hook(keep))
     net.eval()

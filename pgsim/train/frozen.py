@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.arith.gating import clamped_int64
-from pgsim.train.blocks import FEATURE_CODE_MAX, IMAGE_CLIP, IMAGE_CODE_MAX, Block, Conv, Pact
-from pgsim.train.gating import integer_threshold
-from pgsim.train.quantise import WEIGHT_CODE_MAX, weight_codes
+from pgsim.nn.codes import weight_codes
+from pgsim.nn.functional import integer_threshold
+from pgsim.train.blocks import FEATURE_CODE_MAX, IMAGE_CLIP, IMAGE_CODE_MAX, WEIGHTS, Block, Conv, Pact
 
 if TYPE_CHECKING:
     from pgsim.train.network import PGResNet
@@ -156,9 +156,8 @@ def freeze(net: PGResNet) -> FrozenNet:
         convs.append(inner)
         step = _alpha(block.pact1) / levels
         convs.append(_freeze_conv(f"{name}.conv2", block.conv2, levels, step, block.bn2, block.pact2, unit, block))
-    codes, clip = weight_codes(net.classifier.weight)
-    scale = float(clip) / WEIGHT_CODE_MAX
-    logit_scale = _alpha(net.pool) / FEATURE_CODE_MAX * scale
+    codes, scale = weight_codes(net.classifier.weight, WEIGHTS)
+    logit_scale = _alpha(net.pool) / FEATURE_CODE_MAX * float(scale)
     return FrozenNet(
         act_bits=net.act_bits,
         pred_bits=net.pred_bits,
@@ -168,7 +167,7 @@ def freeze(net: PGResNet) -> FrozenNet:
         feature_alpha=_alpha(net.pool),
         pool_area=64,
         classifier=codes.cpu().numpy().astype(np.int8),
-        classifier_scale=scale,
+        classifier_scale=float(scale),
         classifier_bias=np.rint(_doubles(net.classifier.bias) / logit_scale).astype(np.int64),
         logit_scale=logit_scale,
     )
@@ -192,8 +191,8 @@ def _freeze_conv(
     unit: float,
     block: Block | None,
 ) -> FrozenConv:
-    codes, clip = weight_codes(conv.weight)
-    weight_scale = float(clip) / WEIGHT_CODE_MAX
+    codes, step = weight_codes(conv.weight, WEIGHTS)
+    weight_scale = float(step)
     k = act_scale * weight_scale
     mean, variance = (_doubles(cast(Tensor, t)) for t in (norm.running_mean, norm.running_var))
     gain = _doubles(norm.weight) / np.sqrt(variance + norm.eps)

@@ -18,17 +18,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from pgsim.nn.codes import RealOfCodes
 from pgsim.train.blocks import (
     FEATURE_CODE_MAX,
     IMAGE_CLIP,
     IMAGE_CODE_MAX,
+    IMAGE_FORMAT,
     STAGES,
     Block,
     Classifier,
     Conv,
     Options,
     Pact,
-    RealOfCodes,
 )
 from pgsim.train.exact import run_exact
 from pgsim.train.frozen import freeze
@@ -65,8 +66,7 @@ class PGResNet(nn.Module):
         self.act_bits, self.pred_bits, self.gating, self.keep = act_bits, pred_bits, gating, keep
         self.blocks_per_stage = BLOCKS_PER_STAGE[network]
         options = Options(act_bits, pred_bits, gating, sparse, keep, learned_clip)
-        self.stem = Conv(3, STAGES[0], 1, 0, sparse)
-        self.stem.signed = True
+        self.stem = Conv(3, STAGES[0], 1, IMAGE_FORMAT)
         self.bn = nn.BatchNorm2d(STAGES[0])
         self.pact = Pact(2**act_bits - 1, learned_clip)
         blocks = []
@@ -111,7 +111,7 @@ class PGResNet(nn.Module):
             step = block.pact2.step
         mean = stream.mean((2, 3))
         _, feature = self.pool(mean)
-        return self.classifier(RealOfCodes.apply(feature, self.pool.step))
+        return self.classifier(RealOfCodes.apply(feature, self.pool.step, 1.0))
 
     def gated_convs(self) -> list[tuple[str, Conv]]:
         """Return name and module of every gated convolution, in execution order."""

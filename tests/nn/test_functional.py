@@ -19,7 +19,15 @@ from pgsim.arith import reference  # noqa: E402
 from pgsim.arith.formats import Encoding, NumberFormat  # noqa: E402
 from pgsim.arith.gating import integer_thresholds  # noqa: E402
 from pgsim.nn.codes import WeightFormat, weight_codes  # noqa: E402
-from pgsim.nn.functional import Gating, MaskGradient, Policy, dense_conv2d, gated_conv2d, gated_linear  # noqa: E402
+from pgsim.nn.functional import (  # noqa: E402
+    Gating,
+    MaskGradient,
+    Policy,
+    dense_conv2d,
+    gated_conv2d,
+    gated_linear,
+    integer_threshold,
+)
 from pgsim.nn.product import exact_dtype  # noqa: E402
 from pgsim.workload.layer import Geometry, LayerKind  # noqa: E402
 
@@ -68,6 +76,8 @@ WEIGHTS = [
     WeightFormat(3, per_channel=True),
 ]
 STEP = 0.2
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["rows", "last"])
+"""Of codes: kernels and 8-bit sums take those that lie channels last."""
 
 
 def codes_of(shape: tuple[int, ...], form: NumberFormat, seed: int = 0) -> Tensor:
@@ -80,20 +90,23 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def operands(shape: Shape, form: NumberFormat) -> tuple[Tensor, Tensor, Tensor]:
+def operands(
+    shape: Shape, form: NumberFormat, layout: torch.memory_format = torch.contiguous_format
+) -> tuple[Tensor, Tensor, Tensor]:
     delta = torch.linspace(-0.6, 1.0, shape.k)
     weight = normal(shape.k, shape.c // shape.groups, *shape.kernel, seed=1)
-    return codes_of((2, shape.c, *shape.size), form), weight, delta
+    return codes_of((2, shape.c, *shape.size), form).contiguous(memory_format=layout), weight, delta
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("encoding", list(Encoding))
 @pytest.mark.parametrize("policy", list(Policy))
+@LAYOUTS
 def test_outputs_and_masks_are_those_of_the_scalar_reference(
-    shape: Shape, encoding: Encoding, policy: Policy, device: str
+    shape: Shape, encoding: Encoding, policy: Policy, layout: torch.memory_format, device: str
 ) -> None:
     form = NumberFormat(encoding, 4)
-    codes, weight, delta = operands(shape, form)
+    codes, weight, delta = operands(shape, form, layout)
     for weights in WEIGHTS:
         gating = Gating(2, policy)
         out, mask = gated_conv2d(
@@ -163,12 +176,13 @@ def closed_forms(
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize("policy", list(Policy))
 @pytest.mark.parametrize("shape", SHAPES)
+@LAYOUTS
 def test_gradients_are_the_closed_forms_of_equations_5_to_7(
-    shape: Shape, policy: Policy, sparse: bool, gradient: MaskGradient, device: str
+    shape: Shape, policy: Policy, sparse: bool, gradient: MaskGradient, layout: torch.memory_format, device: str
 ) -> None:
     for encoding, bits, weights in ((Encoding.UNSIGNED, 4, WEIGHTS[0]), *((e, 5, WEIGHTS[1]) for e in SIGNED)):
         form, gating = NumberFormat(encoding, bits), Gating(2, policy, sparse, gradient)
-        leaves = [x.to(device).requires_grad_() for x in operands(shape, form)]
+        leaves = [x.to(device).requires_grad_() for x in operands(shape, form, layout)]
         out, _ = gated_conv2d(
             *leaves, STEP, act_bits=bits, gating=gating, encoding=encoding, weights=weights, **shape.window
         )
@@ -236,6 +250,17 @@ def test_thresholds_out_of_reach_update_all_and_none() -> None:
             codes, weight, torch.full((4,), value), STEP, act_bits=4, gating=Gating(1), **shape.window
         )
         assert bool((mask == share).all())
+
+
+@pytest.mark.parametrize("unit", [0.25, torch.full((4,), 0.25, dtype=torch.float64)], ids=["number", "tensor"])
+def test_the_integer_threshold_decides_as_the_real_one(unit: float | Tensor) -> None:
+    delta = torch.tensor([0.75, -0.75, 0.0, 1.0])
+    threshold = integer_threshold(delta, unit, 1)
+    assert threshold.dtype == torch.float64
+    assert threshold.tolist() == [1.0, -2.0, 0.0, 2.0]
+    high = torch.arange(-6, 7).double()
+    for d, t in zip(delta.tolist(), threshold.tolist(), strict=True):
+        assert torch.equal(high > t, high * 2 * 0.25 > d)
 
 
 def test_sums_that_could_pass_two_to_the_24_run_in_float64_and_stay_exact() -> None:

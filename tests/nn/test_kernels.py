@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -12,9 +13,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import Tensor  # noqa: E402
 
 from pgsim.arith.formats import Encoding, NumberFormat  # noqa: E402
-from pgsim.nn import gate, rows  # noqa: E402
+from pgsim.nn import eight_bit, gate, rows  # noqa: E402
 from pgsim.nn.codes import WeightFormat, pact_codes, split_codes, static_codes  # noqa: E402
 from pgsim.nn.functional import Gating, MaskGradient, Policy, gated_conv2d  # noqa: E402
+from pgsim.nn.kernels import sigmoid_slope  # noqa: E402
 
 SHAPE = (4, 16, 24, 24)
 """36,864 values, enough for kernels: rows of 1024 pixels and channels, one part."""
@@ -39,7 +41,7 @@ def both(monkeypatch: pytest.MonkeyPatch, function: Any) -> tuple[Any, Any]:
     fast = function()
     assert calls
     count = len(calls)
-    for module in (rows, gate):
+    for module in (rows, gate, eight_bit):
         monkeypatch.setattr(module, "runs_kernels", lambda _: False)
     plain = function()
     assert len(calls) == count
@@ -194,3 +196,10 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
     finally:
         torch.set_num_threads(threads)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_the_slope_is_that_of_the_sigmoid() -> None:
+    z = np.linspace(-40, 40, 4001)
+    s = 1 / (1 + np.exp(-z))
+    found = np.array([sigmoid_slope(np.float32(x)) for x in z], np.float64)
+    np.testing.assert_allclose(found, s * (1 - s), rtol=0, atol=2e-7)

@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.cli import train as command  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
+from pgsim.nn.functional import Policy  # noqa: E402
 from pgsim.train import loop  # noqa: E402
 from pgsim.train.blocks import Pact  # noqa: E402
 from pgsim.train.checkpoint import load_checkpoint  # noqa: E402
@@ -232,9 +233,13 @@ def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("scope", ["network", "layer", "channel"])
-def test_starting_thresholds_reach_the_sparsity_asked_for(folder: Path, tmp_path: Path, scope: str) -> None:
-    run = new_run(folder, tmp_path, recipe(start_scope=scope))
+@pytest.mark.parametrize(
+    ("scope", "policy"), [("network", "keep"), ("layer", "keep"), ("channel", "keep"), ("layer", "zero")]
+)
+def test_starting_thresholds_reach_the_sparsity_asked_for(
+    folder: Path, tmp_path: Path, scope: str, policy: str
+) -> None:
+    run = new_run(folder, tmp_path, recipe(start_scope=scope, policy=policy))
     run.start(folder)
     run.net.eval()
     run.net.reset_counts()
@@ -371,7 +376,7 @@ def test_fixed_thresholds_stay_and_maximum_clips_follow_their_input(folder: Path
         run.one_step()
     deltas = [cast(torch.Tensor, conv.delta) for _, conv in run.net.gated_convs()]
     assert all((delta == 0.5).all() and delta.grad is None for delta in deltas)
-    assert all(not conv.keep for _, conv in run.net.gated_convs())
+    assert all(conv.gating.policy is Policy.ZERO for _, conv in run.net.gated_convs() if conv.gating)
     now = [float(pact.alpha) for _, pact in run.net.pacts()]
     assert all(first != second for first, second in zip(start, now, strict=True))
     assert all(pact.alpha.grad is None for _, pact in run.net.pacts())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pgsim.nn.codes import RealOfCodes, max_magnitude, split_codes, static_codes, weight_codes
-from pgsim.nn.functional import MaskGradient, Policy, integer_threshold
+from pgsim.nn.functional import MaskGradient, Policy, integer_threshold, threshold_share
 from pgsim.nn.product import Matrix, exact_dtype, exact_sum
 from pgsim.nn.recurrent import QuantLSTMCell
 
@@ -177,6 +177,4 @@ def _threshold_share(
     assert cell.gating is not None
     o_hb = torch.stack([a[0] for a in sums]).to(unit.dtype) * (unit * 2.0**update_bits)
     o_lb = torch.stack([a[1] for a in sums]).to(unit.dtype) * unit
-    s = torch.sigmoid(cell.gating.slope * (o_hb - delta.detach()))
-    share = o_lb * (s * (1 - s)) * -cell.gating.slope
-    return share * masks * 2 if cell.gating.sparse else share
+    return threshold_share(o_hb - delta.detach(), o_lb, masks, cell.gating)

@@ -1,7 +1,6 @@
-"""Run a frozen network exactly: torch convolves integer-valued floats, numpy does the rest.
+"""Run a frozen network exactly: torch convolves (`pgsim.nn.product` keeps its sums exact), numpy does the rest.
 
-A float32 convolution of integers is exact while every partial sum stays below 2**24; a layer whose bound is larger
-runs in float64. Requantisation is the float64 function of `pgsim.train.frozen`; the export replaces it by thresholds.
+Requantisation is the float64 function of `pgsim.train.frozen`; the export replaces it by thresholds.
 """
 
 from __future__ import annotations
@@ -10,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgsim.arith.formats import Encoding
+from pgsim.nn.codes import split_codes
+from pgsim.nn.eight_bit import as_bytes
+from pgsim.nn.product import Convolution, exact_dtype, exact_sum
 from pgsim.train.blocks import moved
 from pgsim.train.frozen import (
     FrozenConv,
@@ -24,8 +26,6 @@ from pgsim.train.frozen import (
     codes_of_pool,
     codes_of_stream,
 )
-
-FLOAT32_EXACT = 2**24
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,25 @@ class ExactRun:
     layers: tuple[LayerRun, ...]
 
 
-def float_type(weight: NDArray[np.int8], act_levels: int) -> torch.dtype:
-    """Return float32 if no partial sum of |code * weight| can reach 2**24, else float64."""
-    bound = int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max()) * act_levels
-    return torch.float32 if bound < FLOAT32_EXACT else torch.float64
-
-
 def _accumulate(
     conv: FrozenConv, codes: NDArray[np.int16], keep: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    dtype = float_type(conv.weight, conv.act_levels)
-    weight = torch.from_numpy(conv.weight).to(dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.from_numpy(conv.weight).float()
+    dtype = exact_dtype(weight, conv.act_levels)
+    product = Convolution((conv.stride, conv.stride), (conv.padding, conv.padding))
+    x = torch.from_numpy(codes).float().contiguous(memory_format=torch.channels_last)
+    if dtype == torch.float32:
+        x = as_bytes(x)
 
-    def convolve(plane: NDArray[np.int16]) -> NDArray[np.int64]:
-        x: Tensor = torch.from_numpy(plane).to(dtype).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, None, conv.stride, conv.padding).contiguous().to(torch.int64).numpy()
+    def sums(plane: Tensor) -> NDArray[np.int64]:
+        return exact_sum(product, plane, weight, dtype).contiguous().to(torch.int64).numpy()
 
     if conv.threshold is None:
-        return convolve(codes), None
-    high = convolve(codes >> conv.update_bits)
+        return sums(x), None
+    high, low = (sums(plane) for plane in split_codes(x, Encoding.UNSIGNED, conv.update_bits))
     mask = high > conv.threshold[:, None, None]
     predicted = (high << conv.update_bits) * (mask | keep)
-    return predicted + mask * convolve(codes & (2**conv.update_bits - 1)), mask
+    return predicted + mask * low, mask
 
 
 def _to_stream(tail: ToStream, acc: NDArray[np.int64], stream: NDArray[np.int64] | None) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ class PGResNet(nn.Module):
     """A CIFAR ResNet with `act_bits`/`pred_bits` activations.
 
     Args:
-        act_bits: bits of an activation code, 2 to 8.
+        act_bits: bits of an activation code, 2 to 12.
         pred_bits: bits of the prediction phase, 1 to act_bits - 1; act_bits where nothing is gated.
         gating: "release" (first convolution of each block is gated), "all" (both are) or "none".
         sparse: sparse back-propagation to the thresholds.

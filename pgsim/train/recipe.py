@@ -31,7 +31,7 @@ class Recipe:
 
     Attributes:
         name: also the name of the run's files.
-        act_bits, pred_bits: B and B_hb; 2 <= act_bits <= 8, 1 <= pred_bits < act_bits.
+        act_bits, pred_bits: B and B_hb; 2 <= act_bits <= 12, 1 <= pred_bits < act_bits.
         gating: "release" gates the first convolution of each block, "all" gates both, "none" none of them: a uniform
             network of act_bits, whose pred_bits are the same.
         float_weights: npz of a float ResNet in the data folder to start from, or the name of a run of the same network
@@ -105,6 +105,7 @@ _NOT_NEGATIVE = ("epochs", "hold_epochs", "views", "weight_decay", "warmup_steps
 _SHARES = ("hold_sparsity", "momentum", "start_sparsity", "distill_weight", "ema_decay")
 LARGEST = 10**9  # of any number of a recipe: beyond it float32 trains nothing
 MOST_VIEWS = 1000
+MOST_ACT_BITS = 12  # SeerNet's in the paper; thresholds of a trace are 2^bits - 1 a channel
 MOST_NAME_BYTES = 200
 
 
@@ -186,8 +187,8 @@ def _typed(value: object, hint: object, where: str) -> object:
 
 
 def _check_ranges(recipe: Recipe, where: str) -> None:
-    if not 2 <= recipe.act_bits <= 8:
-        raise InputError(f"{where}: act_bits must be in 2..8, not {recipe.act_bits}")
+    if not 2 <= recipe.act_bits <= MOST_ACT_BITS:
+        raise InputError(f"{where}: act_bits must be in 2..{MOST_ACT_BITS}, not {recipe.act_bits}")
     check_words(recipe, where, _WORDS)
     if recipe.gating == "none" and recipe.pred_bits != recipe.act_bits:
         raise InputError(f"{where}: pred_bits must be act_bits where gating is 'none', not {recipe.pred_bits}")

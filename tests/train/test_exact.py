@@ -58,6 +58,7 @@ def random_codes(images: int, seed: int) -> np.ndarray:
         ("resnet20", 3, 2, "all", True),
         ("resnet20", 2, 1, "all", True),
         ("resnet20", 8, 4, "release", True),
+        ("resnet20", 12, 8, "release", True),
         ("resnet20", 3, 2, "release", False),
         ("resnet20", 3, 3, "none", True),
         ("shiftnet20", 5, 3, "release", True),

@@ -174,7 +174,7 @@ def test_an_unknown_recipe_is_told_where_the_shipped_ones_are_listed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"act_bits": 9}, "act_bits must be in 2..8, not 9"),
+        ({"act_bits": 13}, "act_bits must be in 2..12, not 13"),
         ({"pred_bits": 3}, "pred_bits must be in 1..2, not 3"),
         ({"gating": "some"}, "gating must be 'release', 'all' or 'none', not 'some'"),
         ({"start_scope": "pixel"}, "start_scope must be 'network', 'layer' or 'channel', not 'pixel'"),

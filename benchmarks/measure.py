@@ -18,7 +18,7 @@ START = process_time()  # what the interpreter took to get here
 import io  # noqa: E402 - after the first look at the clock
 import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from contextlib import redirect_stdout  # noqa: E402
+from contextlib import ExitStack, redirect_stdout  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from functools import partial  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
@@ -240,7 +240,9 @@ def layers(images: int = 32) -> list[dict[str, float]]:
             "gated": pg.GatedConv2d(*shape, input=pg.Pact(6, 2.0), gating=pg.Gating(4)),
         }
         taken = {f"{name}_cpu_s": smallest(partial(_step, layer, x), 5) for name, layer in step.items()}
-        with patch("pgsim.nn.rows.runs_kernels", _never), patch("pgsim.nn.gate.runs_kernels", _never):
+        with ExitStack() as plain:
+            for module in ("rows", "gate", "eight_bit"):
+                plain.enter_context(patch(f"pgsim.nn.{module}.runs_kernels", _never))
             taken["gated_torch_cpu_s"] = smallest(partial(_step, step["gated"], x), 5)
         found.append({"channels": channels, "pixels": pixels, "kernel": kernel, **taken})
     return found

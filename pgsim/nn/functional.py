@@ -148,12 +148,13 @@ class DenseProduct(torch.autograd.Function):
         form: WeightFormat,
     ) -> Tensor:
         w_codes, w_step = weight_codes(weight, form)
-        dtype = exact_dtype(w_codes, max_magnitude(act))
-        narrow = narrowed(product, codes, dtype, act, form.format)
-        sums = exact_sum(product, narrow, w_codes, dtype)
-        ctx.save_for_backward(narrow, w_codes, w_step)
+        dtype, given = exact_dtype(w_codes, max_magnitude(act)), codes.dtype
+        if weight.shape[2:].numel() > 1:  # a kernel of one tap is done before bytes, and floats again backward, pay off
+            codes = narrowed(product, codes, dtype, act, form.format)
+        sums = exact_sum(product, codes, w_codes, dtype)
+        ctx.save_for_backward(codes, w_codes, w_step)
         ctx.act_step, ctx.product = act_step, product
-        return _times(sums, product.along(act_step * w_step), codes.dtype)
+        return _times(sums, product.along(act_step * w_step), given)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -198,6 +198,28 @@ def test_gradients_are_the_closed_forms_of_equations_5_to_7(
             )
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@LAYOUTS
+def test_a_dense_convolution_passes_the_gradient_of_its_real_operands(
+    shape: Shape, layout: torch.memory_format, device: str
+) -> None:
+    for encoding in Encoding:
+        codes, weight, _ = operands(shape, NumberFormat(encoding, 4), layout)
+        leaves = [x.clone().to(device).requires_grad_() for x in (codes, weight)]
+        out = dense_conv2d(*leaves, STEP, act_bits=4, encoding=encoding, **shape.window)
+        grad = normal(*out.shape, seed=2).contiguous(memory_format=layout)
+        out.backward(grad.to(device))
+        clip = weight.abs().max()
+        real = [(codes * STEP).double(), (torch.round(weight / clip * 127) * clip / 127).double()]
+        expected = F.conv2d(*(x.requires_grad_() for x in real), None, **shape.window)
+        expected.backward(grad.double())
+        torch.testing.assert_close(out.detach().cpu().double(), expected.detach(), rtol=1e-6, atol=1e-5)
+        for leaf, wanted in zip(leaves, real, strict=True):
+            assert leaf.grad is not None
+            assert wanted.grad is not None
+            torch.testing.assert_close(leaf.grad.cpu().double(), wanted.grad, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("sparse", [True, False])
 def test_the_thresholds_gradient_is_the_surrogates_finite_difference(sparse: bool) -> None:
     """O = O_hb + m * O_lb with the sigmoid m for the mask; sparse: m^2, whose derivative is taken at the hard mask."""

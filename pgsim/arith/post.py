@@ -159,24 +159,21 @@ def requantise(v: Integers, threshold: Integers, direction: NDArray[np.int8], ba
     for name, rows in (("threshold", len(threshold)), ("direction", len(direction))):
         if rows not in (1, channels):
             raise InputError(f"{name} must have 1 or {channels} rows, not {rows}")
-    signed = v * _spread(direction.astype(np.int64))
+    from pgsim.arith.levels import count_reached  # Numba, which nothing else here needs
+
+    rows = max(len(threshold), len(direction))  # 1: a map is one row
+    lines = np.array(np.broadcast_to(threshold, (rows, threshold.shape[1])), np.int64, order="C")
+    signs = np.array(np.broadcast_to(direction, rows), np.int64)
+    places = v.size // (len(v) * rows) if v.size else 0
     codes = np.empty(v.shape, np.int64)
-    if len(threshold) == 1:
-        codes[...] = _reached(threshold[0], signed)
-    else:
-        for c in range(channels):
-            codes[:, c] = _reached(threshold[c], signed[:, c])
-    return codes + base
-
-
-def _reached(thresholds: Integers, values: Integers) -> Integers:
-    """Return how many of the non-decreasing thresholds each value reaches; by a table where values are many."""
-    if values.size:
-        low, high = int(values.min()), int(values.max())
-        if high - low < values.size:
-            table = np.searchsorted(thresholds, np.arange(low, high + 1), side="right")
-            return table[values - low]
-    return np.searchsorted(thresholds, values, side="right")
+    count_reached(  # compiled for arrays that are writable and C-ordered alone
+        np.require(v, np.int64, ["C", "W"]).reshape(len(v), rows, places),
+        signs,
+        lines,
+        base,
+        codes.reshape(len(v), rows, places),
+    )
+    return codes
 
 
 def _windows(v: Integers, kernel: tuple[int, int], stride: tuple[int, int]) -> Any:

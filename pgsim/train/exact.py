@@ -1,6 +1,7 @@
 """Run a frozen network exactly: torch convolves (`pgsim.nn.product` keeps its sums exact), numpy does the rest.
 
-Requantisation is the float64 function of `pgsim.train.frozen`; the export replaces it by thresholds.
+Requantisation is the float64 function of `pgsim.train.frozen`; the export replaces it by thresholds. Maps
+[N, C, H, W] lie in memory pixel by pixel, their channels side by side, as torch's fastest convolutions want them.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from pgsim.train.frozen import (
     FrozenNet,
     ToCodes,
     ToStream,
-    codes_of_accumulator,
     codes_of_pool,
     codes_of_stream,
 )
+from pgsim.train.kernels import accumulator_codes
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,29 @@ def _accumulate(
         x = as_bytes(x)
 
     def sums(plane: Tensor) -> NDArray[np.int64]:
-        return exact_sum(product, plane, weight, dtype).contiguous().to(torch.int64).numpy()
+        return exact_sum(product, plane, weight, dtype).to(torch.int64).numpy()
 
     if conv.threshold is None:
         return sums(x), None
     high, low = (sums(plane) for plane in split_codes(x, Encoding.UNSIGNED, conv.update_bits))
     mask = high > conv.threshold[:, None, None]
-    predicted = (high << conv.update_bits) * (mask | keep)
-    return predicted + mask * low, mask
+    high <<= conv.update_bits
+    if not keep:
+        high *= mask
+    low *= mask
+    high += low
+    return high, mask
+
+
+def next_codes(acc: NDArray[np.int64], tail: ToCodes) -> NDArray[np.int16]:
+    """Return `codes_of_accumulator` of acc [N, K, P, Q]."""
+    pixels = np.ascontiguousarray(acc.transpose(0, 2, 3, 1))
+    codes = np.empty(pixels.shape, np.int16)
+    channels = len(tail.slope)
+    accumulator_codes(
+        pixels.reshape(-1, channels), tail.slope, tail.offset, tail.alpha, tail.levels, codes.reshape(-1, channels)
+    )
+    return codes.transpose(0, 3, 1, 2)
 
 
 def _to_stream(tail: ToStream, acc: NDArray[np.int64], stream: NDArray[np.int64] | None) -> NDArray[np.int64]:
@@ -95,8 +111,7 @@ def run_exact(net: FrozenNet, image_codes: NDArray[np.int8], keep: bool = False)
         if keep:
             kept.append(LayerRun(codes, acc, mask))
         if isinstance(conv.tail, ToCodes):
-            slope, offset = conv.tail.slope[:, None, None], conv.tail.offset[:, None, None]
-            codes = codes_of_accumulator(acc.astype(np.float64), slope, offset, conv.tail).astype(np.int16)
+            codes = next_codes(acc, conv.tail)
             if conv.tail.shift is not None:
                 codes = moved(torch.from_numpy(codes).float(), conv.tail.shift.tolist()).numpy().astype(np.int16)
         else:

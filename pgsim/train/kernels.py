@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from pgsim.nn.kernels import BLOCK, F32, F64, U8
+
+I16 = NDArray[np.int16]
+I64 = NDArray[np.int64]
 
 BELOW, INSIDE, ABOVE = 0, 1, 2
 """States of a value against its clip: y <= 0, 0 < y < alpha, y >= alpha."""
@@ -72,6 +76,16 @@ def affine_clip(
             z = min(max(y, zero), bound)
             clipped[i, c] = z
             codes[i, c] = np.rint(z * factor)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def accumulator_codes(acc: I64, slope: F64, offset: F64, alpha: float, levels: int, codes: I16) -> None:
+    """Write `pgsim.train.frozen.codes_of_accumulator` of acc, in float64: no fast math, no fused multiply-add."""
+    factor = levels / alpha
+    for i in range(acc.shape[0]):
+        for c in range(acc.shape[1]):
+            y = min(max(acc[i, c] * slope[c] + offset[c], 0.0), alpha)
+            codes[i, c] = np.int16(min(np.rint(y * factor), float(levels)))
 
 
 @njit(cache=True, fastmath=True)

@@ -247,6 +247,16 @@ def test_requantisation_worked_by_hand() -> None:
     assert signed[0, :, 0].tolist() == [[-2, -1, 0, 1]] * 3
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_requantisation_of_the_ends_of_int64(direction: int) -> None:
+    ends = np.array([-INT64_MAX, -1, 0, INT64_MAX], np.int64).reshape(1, 1, 1, 4)  # further apart than int64 is wide
+    codes = post.requantise(ends, np.array([[-INT64_MAX, 0, INT64_MAX]], np.int64), np.array([direction], np.int8))
+    assert codes.ravel().tolist() == ([1, 1, 2, 3] if direction > 0 else [3, 2, 2, 1])
+    many = np.full((2, 1, 3, 3), direction * INT64_MAX)  # a table that ends where int64 does
+    codes = post.requantise(many, np.array([[INT64_MAX]], np.int64), np.array([direction], np.int8))
+    assert codes.ravel().tolist() == [1] * 18
+
+
 @pytest.mark.parametrize(
     ("v", "threshold", "direction", "message"),
     [

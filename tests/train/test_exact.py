@@ -17,7 +17,7 @@ from pgsim.arith.thresholds import bisect_thresholds  # noqa: E402
 from pgsim.model.inference import logits_of  # noqa: E402
 from pgsim.train.blocks import Block  # noqa: E402
 from pgsim.train.calibrate import recalibrate_batch_norm  # noqa: E402
-from pgsim.train.exact import run_exact  # noqa: E402
+from pgsim.train.exact import next_codes, run_exact  # noqa: E402
 from pgsim.train.export import build_trace, integer_layers  # noqa: E402
 from pgsim.train.frozen import FrozenNet, ToCodes, codes_of_accumulator, freeze  # noqa: E402
 from pgsim.train.network import PGResNet  # noqa: E402
@@ -164,6 +164,20 @@ def test_thresholds_equal_the_float64_function_on_every_reachable_accumulator() 
         counted = (sign * span[:, None] >= found).sum(1)
         expected = codes_of_accumulator(span.astype(float)[None], a, b, tail)[0]
         np.testing.assert_array_equal(counted, expected)
+
+
+def test_the_kernel_of_codes_is_the_float64_function_at_every_tie() -> None:
+    # Offsets that put y on k + 1/2 only where slope * A is rounded before it is added, as a fused sum's is not.
+    a = np.arange(1, 400)
+    slope = np.concatenate([np.full(len(a), 1 / 3), np.full(len(a), -1 / 7), np.zeros(len(a))])
+    a = np.tile(a, 3)
+    offset = np.arange(len(a)) % 9 + 0.5 - a * slope
+    tail = ToCodes(slope, offset, 7.0, 7)
+    sums = np.stack([a, -a, a * 0, a + 1])[:, :, None, None]
+    codes = next_codes(sums, tail)
+    expected = codes_of_accumulator(sums.astype(float), slope[:, None, None], offset[:, None, None], tail)
+    np.testing.assert_array_equal(codes, expected.astype(np.int16), strict=True)
+    assert set(codes.ravel().tolist()) == set(range(8))
 
 
 def test_the_accumulator_range_is_reached_and_never_left() -> None:

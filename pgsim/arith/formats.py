@@ -42,11 +42,17 @@ def check_member(name: str, value: object, kind: type[Enum]) -> None:
         raise TypeError(f"{name} must be one of {', '.join(map(str, kind))}, not {value!r}")
 
 
+def check_integer(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is an int; a bool and 4.0 are none."""
+    if type(value) is not int:
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+
+
 @dataclass(frozen=True)
 class NumberFormat:
     """Width and encoding of a tensor of codes. `bits`, 1 .. 16, counts magnitude bits for sign_magnitude.
 
-    Raises ValueError for another width, TypeError for an encoding that is no Encoding.
+    Raises ValueError for another width, TypeError for one that is no int and for an encoding that is no Encoding.
     """
 
     encoding: Encoding
@@ -54,6 +60,7 @@ class NumberFormat:
 
     def __post_init__(self) -> None:
         check_member("encoding", self.encoding, Encoding)
+        check_integer("bits", self.bits)
         if not 1 <= self.bits <= MAX_BITS:
             raise ValueError(f"bits must be 1 .. {MAX_BITS}, not {self.bits}")
 

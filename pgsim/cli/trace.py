@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="CKPT",
         help="checkpoint (.pt) or weights (.npz) of pgsim train, a state dict of the authors' release, or a float"
-        " ResNet's weights (--result alone)",
+        " ResNet's weights (--result alone); a torch model of your own is traced in Python (docs/torch.md)",
     )
     network.add_argument("--trunk", metavar="TRUNK.npz", help="float trunk of ShuffleNet V2 0.5x, to be calibrated")
     parser.add_argument(

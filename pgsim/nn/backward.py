@@ -8,6 +8,7 @@ Gating and what it leaves out):
     activations, from O_hb       g        with w      M MACs, where the layer's input needs a gradient
     activations, from O_lb       none: truncation passes no gradient
 
+Where an output that is not updated is 0 (Policy.ZERO), no gradient passes it, and every product is thinned alike.
 A dense layer has weights (M) and activations (M).
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pgsim.nn.functional import Policy
 from pgsim.nn.kernels import compiled_loops
 from pgsim.nn.layers import CodedLayer, coded_layers
 from pgsim.workload.layer import Geometry
@@ -49,15 +51,22 @@ class BackwardMacs:
 
 
 def layer_backward_macs(
-    outputs: int, updated: int | None, reduction: int, *, sparse: bool, input_gradient: bool = True
+    outputs: int,
+    updated: int | None,
+    reduction: int,
+    *,
+    sparse: bool,
+    input_gradient: bool = True,
+    zeroed: bool = False,
 ) -> BackwardMacs:
     """Count one layer's backward MACs, padding taps included.
 
     Args:
         outputs: outputs over all images; `updated` those whose mask is 1, None for a layer without a gate.
         reduction: MACs of one output, Geometry.reduction.
-        sparse: the update phase's product skips outputs whose mask is 0.
+        sparse: the update phase's product skips outputs whose mask is 0, and so do the others if `zeroed`.
         input_gradient: False for a first layer, whose input needs no gradient.
+        zeroed: an output whose mask is 0 is 0.
 
     Raises ValueError unless 0 <= updated <= outputs.
     """
@@ -67,7 +76,10 @@ def layer_backward_macs(
         return BackwardMacs(macs, 0, on_input)
     if not 0 <= updated <= outputs:
         raise ValueError(f"updated must be 0 .. {outputs} outputs, not {updated}")
-    return BackwardMacs(macs, updated * reduction if sparse else macs, on_input)
+    thinned = updated * reduction if sparse else macs
+    if zeroed:
+        return BackwardMacs(thinned, thinned, thinned if input_gradient else 0)
+    return BackwardMacs(macs, thinned, on_input)
 
 
 def backward_macs(model: nn.Module, *, sparse: bool, first: str | None = None) -> BackwardMacs:
@@ -81,7 +93,12 @@ def backward_macs(model: nn.Module, *, sparse: bool, first: str | None = None) -
     total = BackwardMacs(0, 0, 0)
     for path, layer in layers.items():
         total += layer_backward_macs(
-            layer.outputs, _updated(layer), layer.reduction, sparse=sparse, input_gradient=path != first
+            layer.outputs,
+            _updated(layer),
+            layer.reduction,
+            sparse=sparse,
+            input_gradient=path != first,
+            zeroed=layer.gating is not None and layer.gating.policy is Policy.ZERO,
         )
     return total
 

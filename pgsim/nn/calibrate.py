@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.arith.formats import Encoding
@@ -20,6 +22,7 @@ SCOPES = ("channel", "layer")
 STATIC = ("max", "least_squares", "keep")
 CLIP_SHARES = tuple(0.15 + 0.025 * step for step in range(35))
 """Shares of the largest value that are tried as a PACT clip."""
+EMPTY = "batches must hold at least one value for each layer, not an empty tensor"
 
 
 def calibrate(
@@ -35,24 +38,25 @@ def calibrate(
 
     With `pact`, a PACT clip becomes the mean over batches of the clip with the least squared error (over those with a
     value that has a code above 0; 1 without any); leave it False once clips are trained. A fixed scale becomes, by
-    `static`, the largest |input| of all batches, such a mean of the bounds with the least squared error, or stays; one
-    that is `fixed` stays anyway. Where `sparsity` is given (0 .. 1), thresholds are placed so that at least that share
-    of the prediction-phase outputs over all batches is not updated, per output channel or per layer. Later layers see
-    what the earlier ones give with the values found so far.
+    `static`, the largest input of all batches (the largest |input| where codes are signed), such a mean of the bounds
+    with the least squared error, or stays; one that is `fixed` stays anyway. Where `sparsity` is given (0 .. 1),
+    thresholds are placed so that at least that share of the prediction-phase outputs over all batches is not updated,
+    per output channel or per layer. Later layers see what the earlier ones give with the values found so far.
 
     Args:
         batches: tensors, or tuples of positional arguments of the model; at least one.
 
     Counts (`outputs`, `updated`) are left as they were. Raises ValueError for no batches, an empty one, a sparsity
     outside 0 .. 1, a word that `scope` or `static` does not know, and, with its path, for a quantiser or gated layer
-    that did not run (its scale and thresholds would stay as they are); TypeError for a batch that is a list.
+    that did not run (its scale and thresholds would stay as they are); TypeError for a batch that is a list and for
+    one tensor in the place of `batches`.
     """
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity must be 0 .. 1, not {sparsity}")
     for name, word, words in (("scope", scope, SCOPES), ("static", static, STATIC)):
         if word not in words:
             raise ValueError(f"{name} must be {', '.join(words)}, not {word!r}")
-    kept = list(batches)
+    kept = list(each_batch(batches))
     if not kept:
         raise ValueError("batches must hold at least one batch, not 0")
     watch = _Scales(static)
@@ -100,16 +104,36 @@ class _Scales:
 
     def __call__(self, quantiser: Quantiser, x: Tensor) -> None:
         if not x.numel():
-            raise ValueError("batches must hold at least one value for each layer, not an empty tensor")
+            raise ValueError(EMPTY)
         seen = self.seen.setdefault(id(quantiser), [])
+        values = x.clamp_min(0) if quantiser.format.encoding is Encoding.UNSIGNED else x.abs()
         if not isinstance(quantiser, Pact) and self.static == "max":
-            seen.append(float(x.abs().max()))
+            seen.append(float(values.max()))
             quantiser.set_clip(max(seen) or 1.0)
             return
-        values = x if quantiser.format.encoding is Encoding.UNSIGNED else x.abs()
         if bool((values > 0).any()):  # else every clip has the same error, and none is the best
             seen.append(best_clip(values, quantiser.format.max_code))
         quantiser.set_clip(sum(seen) / len(seen) if seen else 1.0)
+
+
+class Ranked:
+    """Numbers to be asked for by rank: their sorted distinct values, and how often each came."""
+
+    def __init__(self) -> None:
+        self.values, self.counts = np.empty(0), np.empty(0, np.int64)
+
+    def add(self, numbers: NDArray[np.float64]) -> None:
+        values, counts = np.unique(numbers, return_counts=True)
+        at = np.searchsorted(self.values, values)
+        known = at < len(self.values)
+        known[known] = self.values[at[known]] == values[known]
+        self.counts[at[known]] += counts[known]
+        self.values = np.insert(self.values, at[~known], values[~known])
+        self.counts = np.insert(self.counts, at[~known], counts[~known])
+
+    def at(self, rank: int) -> float:
+        """Return the `rank`-th smallest number; the smallest is the first."""
+        return float(self.values[np.searchsorted(self.counts.cumsum(), rank)])
 
 
 class _Thresholds:
@@ -117,9 +141,11 @@ class _Thresholds:
 
     def __init__(self, sparsity: float, scope: str) -> None:
         self.sparsity, self.scope = sparsity, scope
-        self.seen: list[Tensor] = []
+        self.seen: list[Ranked] = []  # one of the layer, or of each channel
 
     def __call__(self, layer: CodedLayer, codes: Tensor, weight: Tensor, act_step: float, product: Product) -> None:
+        if not codes.numel():
+            raise ValueError(EMPTY)
         assert layer.gating is not None
         assert layer.delta is not None
         act = layer.quantiser().format
@@ -129,14 +155,14 @@ class _Thresholds:
         phases = gated_phases(product, planes, weights, layer.delta, act_step, act, layer.gating)
         unit = (phases.unit * 2.0**update_bits).expand(layer.delta.numel())
         real = phases.a_h.double() * product.along(unit)
-        self.seen.append(product.by_channel(real))
-        every = torch.cat(self.seen, 1)
-        if self.scope == "layer":
-            every = every.reshape(1, -1)
-        rank = int(-(-self.sparsity * every.shape[1] // 1))
-        ranked = every.sort(1).values
+        lines = product.by_channel(real).cpu().numpy() if self.scope == "channel" else [real.cpu().numpy()]
+        self.seen = self.seen or [Ranked() for _ in lines]
+        for ranked, line in zip(self.seen, lines, strict=True):
+            ranked.add(line)
+        rank = int(-(-self.sparsity * int(self.seen[0].counts.sum()) // 1))
+        chosen = torch.tensor([ranked.at(max(rank, 1)) for ranked in self.seen], dtype=unit.dtype).to(unit.device)
         half = (unit if self.scope == "channel" else unit.min()) / 2
-        delta = _above(ranked[:, rank - 1], half, layer.delta.dtype) if rank else ranked[:, 0] - half
+        delta = _above(chosen, half, layer.delta.dtype) if rank else chosen - half
         layer.delta.copy_(delta.expand(layer.delta.numel()))
 
 
@@ -162,6 +188,13 @@ def best_clip(values: Tensor, levels: int) -> float:
         quantised = torch.round(positive.clamp_max(clip) * (levels / clip)) * (clip / levels)
         errors.append((float((positive - quantised).square().mean()), clip))
     return min(errors)[1]
+
+
+def each_batch(batches: Iterable[Any]) -> Iterable[Any]:
+    """Return `batches`; raises TypeError for a tensor, which would be taken apart along its first dimension."""
+    if isinstance(batches, Tensor):
+        raise TypeError("batches must be a list of tensors or tuples ([x] for one), not a tensor")
+    return batches
 
 
 def run_model(model: nn.Module, inputs: Any) -> Any:

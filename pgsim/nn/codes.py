@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pgsim.arith.formats import Encoding, NumberFormat, check_member
+from pgsim.arith.formats import Encoding, NumberFormat, check_integer, check_member
 from pgsim.nn import kernels
 from pgsim.nn.rows import dense_rows, in_parts
 
@@ -31,7 +31,8 @@ class WeightFormat:
             in [-(2^bits - 1), 2^bits - 1].
         per_channel: one scale an output channel instead of one a tensor.
 
-    Raises ValueError for another width or for unsigned weights, TypeError for an encoding that is no Encoding.
+    Raises ValueError for another width or for unsigned weights, TypeError for bits that are no int and for an encoding
+    that is no Encoding.
     """
 
     bits: int = 8
@@ -40,6 +41,7 @@ class WeightFormat:
 
     def __post_init__(self) -> None:
         check_member("encoding", self.encoding, Encoding)
+        check_integer("bits", self.bits)
         if self.encoding is Encoding.UNSIGNED:
             raise ValueError("encoding of weights must be twos_complement or sign_magnitude, not unsigned")
         low, high = (2, 16) if self.encoding is Encoding.TWOS_COMPLEMENT else (1, 15)

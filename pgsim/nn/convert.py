@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pgsim.arith.formats import Encoding, check_member
-from pgsim.nn.calibrate import looking, run_model
+from pgsim.nn.calibrate import each_batch, looking, run_model
 from pgsim.nn.codes import WeightFormat
 from pgsim.nn.functional import Gating
 from pgsim.nn.layers import CodedLayer, GatedConv2d, GatedLinear, QuantConv2d, QuantLinear
@@ -43,7 +43,8 @@ class Recipe:
             them, where no pattern but "*" names it; also where `gated` lacks "*".
         edge_bits: bits of activation codes of a dense first or last layer, named by `dense` or not.
         activation: "pact" gives inputs that are never negative a learned clip, "static" a fixed scale.
-        signed: patterns of layers whose inputs may be negative; measured where `convert` is given examples.
+        signed: patterns of layers whose inputs may be negative; measured where `convert` is
+            given examples.
         encoding: of signed inputs.
         delta: thresholds to begin with, on the real output before the bias.
     """
@@ -80,17 +81,18 @@ def convert(model: nn.Module, recipe: Recipe, examples: Iterable[Any] | None = N
 
     Weights, biases, devices, training modes and tied parameters are kept; `model` is not changed. With `examples`
     (tensors, or tuples of positional arguments) the float model is run on them first: a layer whose input was negative
-    gets signed codes, as do those that `recipe.signed` names, and LSTM cells. Clips are not set yet: `calibrate` does.
+    gets signed codes, as do those that `recipe.signed` names, and LSTM cells. Without them the first module does, which
+    reads what the model is given. Clips are not set yet: `calibrate` does.
 
     Raises ValueError, with the module's path, for a pattern that matches no convertible module, padding other than
     zeros, parametrised weights, forward hooks, weights that are not float32 or float64, a module under two paths that
-    the recipe treats differently, LSTM, GRU and RNN modules that are not left float, and bits that do not fit.
+    the recipe treats differently, LSTM, GRU and RNN modules that are not left float, and bits that do not fit;
+    TypeError for bits that are no integers, and for one tensor in the place of `examples`.
     """
     paths = _paths(model)
     fates = _fates(model, paths, recipe)
     named = {path for path in paths if _any(recipe.signed, path)}
-    if examples is not None:
-        named |= _negative(model, paths, examples)
+    named |= set(paths[:1]) if examples is None else _negative(model, paths, examples)
     result = copy.deepcopy(model)
     modules = dict(result.named_modules(remove_duplicate=False))
     signed = {id(modules[path]) for path in named}
@@ -174,7 +176,7 @@ def _negative(model: nn.Module, paths: list[str], examples: Iterable[Any]) -> se
     handles = [modules[path].register_forward_pre_hook(looker(path), with_kwargs=True) for path in paths]
     try:
         with looking(model), torch.no_grad():
-            for example in examples:
+            for example in each_batch(examples):
                 run_model(model, example)
     finally:
         for handle in handles:

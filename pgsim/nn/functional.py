@@ -11,7 +11,7 @@ Backward (equations 5 to 7). With s = sigmoid(slope * (O_hb - Delta)), slope 5, 
 
     dL/dDelta = -sum(g * O_lb * slope * s(1-s))              dense back-propagation
     dL/dDelta = -sum(g * O_lb * slope * s(1-s) * 2 * mask)   sparse: the model's mask is squared (equation 6)
-    dL/dO_hb  = g,   dL/dO_lb = g * mask                     (equation 7)
+    dL/dO_hb  = g,   dL/dO_lb = g * mask                     (equation 7; g * mask twice where Policy.ZERO drops O_hb)
 
 Weights get both phases' share. Truncation passes no gradient, so activations get that of O_hb only.
 """
@@ -26,7 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat, check_member
+from pgsim.arith.formats import Encoding, GatePolicy, NumberFormat, check_integer, check_member
 from pgsim.nn.codes import WeightFormat, max_magnitude, split_codes, weight_codes
 from pgsim.nn.gate import GateRule, gate_backward_rows, gate_rows, kernels_take
 from pgsim.nn.product import Convolution, Matrix, Product, exact_dtype, exact_sum, narrowed
@@ -60,7 +60,8 @@ class Gating:
     """How a layer is gated: `pred_bits` (h, 0 < h < act_bits) predict, the rest updates.
 
     `sparse` is sparse back-propagation: only outputs whose mask is 1 move their threshold. `slope` is the surrogate's.
-    Raises TypeError for a policy or gradient that is no member of its enum, ValueError for a slope that is not above 0.
+    Raises TypeError for pred_bits that are no int and a policy or gradient that is no member of its enum, ValueError
+    for a slope that is not above 0.
     """
 
     pred_bits: int
@@ -70,6 +71,7 @@ class Gating:
     slope: float = SURROGATE_SLOPE
 
     def __post_init__(self) -> None:
+        check_integer("pred_bits", self.pred_bits)
         check_member("policy", self.policy, Policy)
         check_member("gradient", self.gradient, MaskGradient)
         if not (self.slope > 0 and math.isfinite(self.slope)):

@@ -22,7 +22,7 @@ from pgsim.arith import post
 from pgsim.arith.formats import Encoding
 from pgsim.arith.overflow import bits_needed, reachable
 from pgsim.arith.thresholds import bisect_thresholds
-from pgsim.nn.calibrate import looking, run_model
+from pgsim.nn.calibrate import each_batch, looking, run_model
 from pgsim.nn.codes import max_magnitude, split_codes, weight_codes
 from pgsim.nn.functional import gated_phases
 from pgsim.nn.graph import GraphRun
@@ -176,7 +176,8 @@ class IntegerRun:
         difference = (floats - exact).abs()
         self.compared.codes += difference.numel()
         self.compared.differing += int(torch.count_nonzero(difference))
-        self.compared.largest = max(self.compared.largest, int(difference.max()))
+        if difference.numel():
+            self.compared.largest = max(self.compared.largest, int(difference.max()))
         return exact * link.quantiser.step
 
     def _name(self, link: Link) -> str:
@@ -193,10 +194,11 @@ def run_integers(model: nn.Module, batches: Iterable[Any]) -> Iterator[Any]:
     """Yield what `model` returns for each batch (a tensor, or a tuple of arguments) where linked codes are exact.
 
     That is the function which a trace of the model computes: integers between recorded boundaries, torch's own
-    functions elsewhere. The layers count their outputs no more than in `trace`.
+    functions elsewhere. The layers count their outputs no more than in `trace`. Raises TypeError for one tensor in the
+    place of `batches`.
     """
     run = IntegerRun(model)
-    for batch in batches:
+    for batch in each_batch(batches):
         yield run(batch)
 
 

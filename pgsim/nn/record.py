@@ -126,7 +126,7 @@ def _images(calls: Mapping[str, _Calls]) -> int:
     if images:
         return images
     first = next(iter(calls.values()))
-    return sum(len(codes) if codes.dim() > 1 else 1 for codes in first.codes)
+    return len(first.codes[0]) if first.codes[0].dim() > 1 else 1
 
 
 def _built(path: str, seen: _Calls, images: int) -> tuple[Layer, LayerTensors]:
@@ -135,24 +135,21 @@ def _built(path: str, seen: _Calls, images: int) -> tuple[Layer, LayerTensors]:
     if isinstance(layer, QuantConv2d) and len(sizes) > 1:
         shown = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
         raise ValueError(f"{path}: inputs of a traced convolution must have one size, not {shown}")
-    codes, output = _integers(seen.codes, np.int16), _integers(seen.outputs, np.int64)
-    mask = _integers(seen.masks, np.bool_) if seen.masks else None
     weight = seen.weight.to(torch.int16).contiguous().numpy()
     if isinstance(layer, QuantConv2d):
+        height, width = seen.codes[0].shape[2:]
         geometry = Geometry(
-            LayerKind.CONV, layer.in_channels, layer.out_channels, codes.shape[2], codes.shape[3], layer.kernel_size,
+            LayerKind.CONV, layer.in_channels, layer.out_channels, height, width, layer.kernel_size,
             layer.stride, layer.padding, layer.dilation, layer.groups,
         )  # fmt: skip
     else:
         out_features, in_features = weight.shape
-        total = codes.size // in_features
+        total = sum(part.numel() for part in seen.codes) // in_features
         if total % images:
             raise ValueError(f"{path}: rows of a linear layer must be a multiple of {images} images, not {total}")
         rows = total // images
         kind = LayerKind.LINEAR if rows == 1 else LayerKind.MATMUL
         geometry = Geometry(kind, in_features, out_features, rows, 1)
-        codes, output = _as_pixels(codes, images, rows), _as_pixels(output, images, rows)
-        mask = None if mask is None else _as_pixels(mask, images, rows)
         weight = weight[:, :, None, None]
     gate = None
     if layer.gating is not None and layer.delta is not None:
@@ -165,17 +162,22 @@ def _built(path: str, seen: _Calls, images: int) -> tuple[Layer, LayerTensors]:
         path, geometry, act, layer.weights.format, weight, seen.act_step, seen.weight_step.numpy(), gate,
         recurrent=layer.recurrent,
     )  # fmt: skip
-    return built, LayerTensors(codes, output, mask)
+    join = _maps if isinstance(layer, QuantConv2d) else _pixels
+    mask = join(seen.masks, images, np.bool_) if seen.masks else None
+    return built, LayerTensors(join(seen.codes, images, np.int16), join(seen.outputs, images, np.int64), mask)
 
 
-def _integers(parts: list[Tensor], dtype: type[np.generic]) -> NDArray[Any]:
-    """Join the calls' tensors: along the batch where they have one shape, else as rows."""
-    if parts[0].dim() == 1 or len({part.shape[1:] for part in parts}) > 1:
-        parts = [part.reshape(-1, part.shape[-1]) for part in parts]
+def _maps(parts: list[Tensor], images: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Join the calls' tensors [N, C, H, W] along the batch, to `images` in all."""
     return torch.cat(parts).contiguous().numpy().astype(dtype)
 
 
-def _as_pixels(rows: NDArray[Any], images: int, count: int) -> NDArray[Any]:
-    """[..., C] of images * count rows to [N, C, M, 1]."""
-    shaped = rows.reshape(images, count, rows.shape[-1])
-    return np.ascontiguousarray(shaped.transpose(0, 2, 1)[..., None])
+def _pixels(parts: list[Tensor], images: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Join the calls' rows [..., C] as [N, C, M, 1]: each image's from every call that has some of all images, else in
+    the order of the calls."""
+    rows = [part.reshape(-1, part.shape[-1]) for part in parts]
+    if all(len(part) % images == 0 for part in rows):
+        rows = [part.reshape(images, -1, part.shape[-1]) for part in rows]
+    joined = torch.cat(rows, -2)
+    shaped = joined.reshape(images, -1, joined.shape[-1]).transpose(1, 2)[..., None]
+    return shaped.contiguous().numpy().astype(dtype)

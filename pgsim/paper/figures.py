@@ -18,6 +18,7 @@ from pgsim.errors import InputError
 from pgsim.paper.claims import Method
 from pgsim.paper.stored import Result
 from pgsim.paper.tables import Row, rows
+from pgsim.workload.layer import LayerKind
 from pgsim.workload.trace import Trace
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#BBBBBB"  # Okabe and Ito
@@ -224,9 +225,13 @@ class NoMapsError(InputError):
 def decision_maps(trace: Trace) -> tuple[str, NDArray[np.float64]]:
     """Return the last gated convolution's name and, for every pixel, the share of its channels that were updated,
     float64 [N, P, Q]. Raises NoMapsError for a trace without one, InputError for one whose arrays are broken."""
-    gated = [index for index, layer in enumerate(trace.layers) if layer.gate is not None]
+    gated = [
+        index
+        for index, layer in enumerate(trace.layers)
+        if layer.gate is not None and layer.geometry.kind is LayerKind.CONV
+    ]
     if not gated:
-        raise NoMapsError("a trace must have a gated layer for its decision maps, not none")
+        raise NoMapsError("a trace must have a gated convolution for its decision maps, not none")
     mask = trace.tensors(gated[-1]).mask
     if mask is None:
         raise NoMapsError(f"{trace.layers[gated[-1]].name} must have a recorded mask for decision maps, not none")

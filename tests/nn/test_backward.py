@@ -93,6 +93,9 @@ def test_one_layers_backward_macs_are_those_counted_by_hand() -> None:
     assert layer_backward_macs(10, 3, 9, sparse=False) == BackwardMacs(90, 90, 90)
     assert layer_backward_macs(10, 3, 9, sparse=True, input_gradient=False).total == 117
     assert layer_backward_macs(10, None, 9, sparse=True) == BackwardMacs(90, 0, 90)
+    assert layer_backward_macs(10, 3, 9, sparse=True, zeroed=True) == BackwardMacs(27, 27, 27)
+    assert layer_backward_macs(10, 3, 9, sparse=True, zeroed=True, input_gradient=False).total == 54
+    assert layer_backward_macs(10, 3, 9, sparse=False, zeroed=True) == BackwardMacs(90, 90, 90)
     with pytest.raises(ValueError, match=r"^updated must be 0 \.\. 10 outputs, not 11$"):
         layer_backward_macs(10, 11, 9, sparse=True)
 
@@ -113,6 +116,27 @@ def test_a_models_backward_macs_are_the_sum_of_its_layers() -> None:
     assert saved == pytest.approx(pg.sparsity(model).by_output)  # the same factor as in the forward pass
     with pytest.raises(ValueError, match=r"^first must be a path of 0, 1, not 'stem'$"):
         backward_macs(model, sparse=True, first="stem")
+
+
+@pytest.mark.parametrize("policy", [pg.Policy.KEEP, pg.Policy.ZERO])
+def test_where_outputs_are_zeroed_the_updated_ones_alone_give_every_gradient(policy: pg.Policy) -> None:
+    torch.manual_seed(3)
+    layer = pg.GatedConv2d(2, 3, 2, bias=False, input=pg.Pact(4, 1.0), gating=pg.Gating(2, policy))
+    x = torch.rand(2, 2, 5, 5, requires_grad=True)
+    _, mask = pg.gated_conv2d(
+        layer.input.codes(x), layer.weight, layer.delta, layer.input.step, act_bits=4, gating=layer.gating
+    )
+    assert 0 < int(mask.sum()) < mask.numel()
+    grad = torch.randn(mask.shape)
+    whole, thinned = (torch.autograd.grad(layer(x), (x, layer.weight), each) for each in (grad, grad * mask))
+    same = [torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, thinned, strict=True)]
+    assert same == [policy is pg.Policy.ZERO] * 2
+    macs = int(mask.sum()) * 8
+    pg.reset_counts(layer)
+    layer(x)
+    counted = backward_macs(layer, sparse=True)
+    assert counted.weight_update == macs
+    assert (counted == BackwardMacs(macs, macs, macs)) == (policy is pg.Policy.ZERO)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm  # noqa: E402
 
 import pgsim  # noqa: E402
 import pgsim.nn as pg  # noqa: E402
+from pgsim.arith.formats import Encoding  # noqa: E402
 from pgsim.io.trace import write_trace  # noqa: E402
 
 FINE = pg.WeightFormat(16, per_channel=True)
@@ -94,6 +95,17 @@ def test_layers_become_what_the_recipe_says_and_inputs_what_they_are_seen_to_be(
     assert kinds(other) == {"body.2": "QuantConv2d", "body.4": "GatedConv2d", "head": "GatedLinear"}
     assert type(other.stem) is nn.Conv2d
     assert isinstance(other.body[2].input, pg.QuantiseInput)
+
+
+def test_without_examples_the_first_layer_has_signed_codes() -> None:
+    model = pg.convert(network(), pg.Recipe())
+    signed = {path for path, x in pg.coded_layers(model).items() if x.input.format.encoding is not Encoding.UNSIGNED}
+    assert signed == {"stem"}
+    assert pg.convert(network(), pg.Recipe(), [images().abs()]).stem.input.format.encoding is Encoding.UNSIGNED
+    with pytest.raises(
+        TypeError, match=r"^batches must be a list of tensors or tuples \(\[x\] for one\), not a tensor$"
+    ):
+        pg.convert(network(), pg.Recipe(), images())
 
 
 def test_a_pattern_decides_over_first_and_last() -> None:

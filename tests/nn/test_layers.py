@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor, nn  # noqa: E402
 
 import pgsim.nn as pg  # noqa: E402
 from pgsim.arith.formats import Encoding  # noqa: E402
+from pgsim.nn.calibrate import Ranked  # noqa: E402
+from pgsim.nn.codes import weight_codes  # noqa: E402
 from pgsim.nn.functional import gated_conv2d  # noqa: E402
 
 GATING = pg.Gating(2)
@@ -190,6 +193,43 @@ def test_calibration_sets_scales_and_the_asked_sparsity(scope: str, share: float
 
 
 @pytest.mark.parametrize("scope", ["channel", "layer"])
+@pytest.mark.parametrize("share", [0.0, 0.37, 0.8, 1.0])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_thresholds_lie_where_the_outputs_of_all_batches_in_order_have_them(
+    scope: str, share: float, per_channel: bool
+) -> None:
+    torch.manual_seed(6)
+    form = pg.WeightFormat(6, per_channel=per_channel)
+    layer = pg.GatedConv2d(2, 5, 3, bias=False, input=signed(5), gating=GATING, weights=form)
+    layer.weight.data[2] = layer.weight[1]  # two channels with the same outputs
+    batches = [normal(count, 2, 6, 6, seed=count) for count in (3, 1, 2, 3)]
+    pg.calibrate(layer, batches, sparsity=share, scope=scope)
+    deltas = layer.delta.detach().clone()
+    layer.delta.data.fill_(torch.inf)
+    predicted = torch.cat([layer(x).detach() for x in batches]).transpose(0, 1).flatten(1)
+    if scope == "layer":
+        assert len(set(deltas.tolist())) == 1
+        predicted = predicted.reshape(1, -1).expand(5, -1)
+    units = (2 ** (5 - 2) * layer.input.step * weight_codes(layer.weight, form)[1]).expand(5)  # real values of A_h = 1
+    if scope == "layer":
+        units = units.min().expand(5)
+    for delta, unit, line in zip(deltas.tolist(), units.tolist(), predicted, strict=True):
+        ordered = sorted(line.tolist())
+        rank = math.ceil(share * len(ordered))
+        last = ordered[rank - 1] if rank else ordered[0] - unit
+        assert last < delta < last + unit
+
+
+def test_numbers_by_rank_are_kept_once_each() -> None:
+    numbers, ranked = normal(5, 300, seed=14).mul(9).round().double().numpy(), Ranked()
+    for part in numbers:
+        ranked.add(part)
+    ordered = sorted(numbers.ravel().tolist())
+    assert [ranked.at(rank) for rank in range(1, 1501)] == ordered
+    assert ranked.values.tolist() == sorted(set(ordered))
+
+
+@pytest.mark.parametrize("scope", ["channel", "layer"])
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
 @pytest.mark.parametrize("small", [1e-5, 1e-8])
 def test_no_fewer_outputs_stay_than_asked_where_channels_have_units_far_apart(
@@ -247,8 +287,21 @@ def test_calibration_leaves_trained_clips_and_modes_alone() -> None:
         pg.calibrate(model, [], scope="Layer")
     with pytest.raises(ValueError, match=r"^batches must hold at least one value for each layer, not an empty tensor$"):
         pg.calibrate(model, [torch.zeros(0, 1, 4, 4)])
+    with pytest.raises(ValueError, match=r"^batches must hold at least one value for each layer, not an empty tensor$"):
+        pg.calibrate(model, [torch.zeros(0, 1, 4, 4)], sparsity=0.5, pact=False, static="keep")
+    with pytest.raises(
+        TypeError, match=r"^batches must be a list of tensors or tuples \(\[x\] for one\), not a tensor$"
+    ):
+        pg.calibrate(model, normal(2, 1, 4, 4, seed=8))
     with pytest.raises(TypeError, match=r"^inputs must be a tensor, or a tuple .* arguments, not a list$"):
         pg.calibrate(model, [[normal(2, 1, 4, 4, seed=8), torch.zeros(2)]])
+
+
+@pytest.mark.parametrize("static", ["max", "least_squares"])
+def test_unsigned_codes_are_scaled_by_the_values_that_they_can_have(static: str) -> None:
+    quantiser = pg.QuantiseInput(6, Encoding.UNSIGNED)
+    pg.calibrate(quantiser, [torch.tensor([-100.0, 0.0, 1.0, 2.0, 3.0])], static=static)
+    assert quantiser.clip == 3.0
 
 
 def test_fixed_scales_come_from_the_largest_or_the_best_bound_or_stay() -> None:
@@ -285,6 +338,11 @@ def test_layers_take_the_keywords_of_torchs_own() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: pg.Gating(2.5), r"^pred_bits must be an integer, not 2\.5$"),
+        (lambda: pg.Gating(True), r"^pred_bits must be an integer, not True$"),
+        (lambda: pg.WeightFormat(8.5), r"^bits must be an integer, not 8\.5$"),
+        (lambda: pg.Pact(4.0), r"^bits must be an integer, not 4\.0$"),
+        (lambda: pg.QuantiseInput(4.0), r"^bits must be an integer, not 4\.0$"),
         (lambda: pg.Gating(2, "zero"), r"^policy must be one of Policy\.KEEP, .*, not 'zero'$"),
         (lambda: pg.Gating(2, gradient="release"), r"^gradient must be one of MaskGradient\.PAPER, .*, not 'release'$"),
         (

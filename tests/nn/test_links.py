@@ -153,6 +153,10 @@ def test_the_integer_function_of_batches_is_the_one_traced() -> None:
     )
     np.testing.assert_allclose(torch.cat([first, second]).numpy(), real, rtol=1e-5, atol=1e-6)
     assert model.depth.outputs == outputs
+    (nothing,) = pg.run_integers(model, [x[:0]])
+    assert nothing.shape == (0, *first.shape[1:])
+    with pytest.raises(TypeError, match=r"^batches must be a list of tensors or tuples"):
+        list(pg.run_integers(model, x))
 
 
 def conv(channels: int, out: int, quantiser: pg.Quantiser | None = None) -> pg.QuantConv2d:

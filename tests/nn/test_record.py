@@ -158,6 +158,33 @@ def test_a_linear_layer_over_many_rows_becomes_a_matmul(tmp_path: Path) -> None:
     assert pgsim.verify(trace).equal
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5)])
+def test_a_linear_layer_called_twice_has_the_rows_of_both_calls_in_each_image(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = pg.GatedLinear(5, 5, input=pg.QuantiseInput(4), gating=GATING)
+            self.two = pg.GatedLinear(5, 2, input=pg.QuantiseInput(4), gating=GATING)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.between = self.one(x)
+            return self.two(self.one(self.between))
+
+    torch.manual_seed(5)
+    model, x = Twice().eval(), torch.randn(*shape)
+    pg.calibrate(model, [x], sparsity=0.5)
+    trace = written(pg.trace(model, x), tmp_path)
+    rows = x.numel() // 20
+    assert [(trace.images, layer.geometry.in_height) for layer in trace.layers] == [(4, 2 * rows), (4, rows)]
+    codes = trace.tensors(0).activation[..., 0].transpose(0, 2, 1)
+    for call, real in enumerate((x, model.between)):
+        expected = model.one.input.codes(real).reshape(4, rows, 5).numpy(force=True)
+        np.testing.assert_array_equal(codes[:, call * rows : (call + 1) * rows], expected)
+    assert pgsim.verify(trace).equal
+
+
 def test_a_trace_that_was_tampered_with_does_not_verify() -> None:
     trace = pg.trace(network(), images())
     for index in (0, 2):

@@ -114,6 +114,8 @@ def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer
     mask = trace.tensors(index).mask
     assert mask is not None
     assert maps[3, 2, 5] == mask[3, :, 2, 5].sum() / 64
+    classifier = replace(trace.layers[-1], gate=trace.layers[index].gate)
+    assert decision_maps(replace(trace, layers=(*trace.layers[:-1], classifier)))[0] == name
 
 
 def test_figure_5_shows_every_image_and_refuses_what_has_none(trace: Trace) -> None:
@@ -122,7 +124,7 @@ def test_figure_5_shows_every_image_and_refuses_what_has_none(trace: Trace) -> N
     picture = np.asarray(figure.axes[0].images[0].get_array())
     assert picture.shape == (32, 32, 3)
     assert 0 <= picture.min() < picture.max() <= 1
-    with pytest.raises(InputError, match="must have a gated layer"):
+    with pytest.raises(InputError, match="must have a gated convolution"):
         figure_5(replace(trace, layers=trace.layers[:1]), "x")
     other = replace(trace.layers[0], geometry=replace(trace.layers[0].geometry, in_channels=1))
     with pytest.raises(InputError, match=r"x must begin with images of 3 channels for Figure 5, not with stem"):

@@ -86,15 +86,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: {where}{error.strerror or error}")
         return PgsimError.exit_code
     except MemoryError:
-        _say("error: not enough memory; fewer images a trace, or a smaller batch, take less")
-        return PgsimError.exit_code
-    except Exception:
+        return _without_memory()
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch's own
+            return _without_memory()
         if interrupt.pressed():  # in compiled code, which made another exception of it
             _say("interrupted")
             return INTERRUPTED
         traceback.print_exc()
         _say("this is a bug of pgsim; please report it with the lines above")
         return BUG
+
+
+def _without_memory() -> int:
+    _say("error: not enough memory; fewer images a trace, or a smaller batch, take less")
+    return PgsimError.exit_code
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "pgsim-options-result", 1
 WORD = 8  # channels that a step adds in the shipped predictivenet
+MAX_WORD = 2**20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.workload.arithmetic_names import describe, parse_arithmetic
 
     up_to("--threads", args.threads, MAX_THREADS)
-    if args.word < 1:
-        raise InputError(f"--word must be 1 or more, not {args.word}")
+    up_to("--word", args.word, MAX_WORD)
     names = list(dict.fromkeys(args.option or USUAL))
     options = {name: parse_arithmetic(name, args.word) for name in names}
     traced = parse_arithmetic(args.trace[0], args.word) if args.trace else None

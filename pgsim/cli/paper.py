@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables, write them and the figures where asked; return 0."""
+    """Write tables and figures where asked, print the tables; return 0."""
     from pgsim.paper.claims import TABLES as TITLES
     from pgsim.paper.stored import load_results
     from pgsim.paper.tables import rows
@@ -42,15 +42,18 @@ def run(args: argparse.Namespace) -> int:
     stored = load_results(args.results)
     results = stored.results
     chosen = {table: rows(results, table) for table in args.table or TABLES}
+    wrote = ""
+    if args.output:  # before the tables, of which a reader may want no more than the first
+        from pgsim.cli.paper_files import write_files
+
+        wrote = write_files(args.output, chosen, stored, args.results)
     for table, lines in chosen.items():
         print("\n".join([TITLES[table], _text(lines), *_deviations(lines, stored.reasons)]), end="\n\n")
     print(_legend(results))
     for line in _not_placed(stored):
         print(line)
-    if args.output:
-        from pgsim.cli.paper_files import write_files
-
-        write_files(args.output, chosen, stored, args.results)
+    if wrote:
+        print(wrote)
     return 0
 
 

@@ -25,8 +25,9 @@ COLUMNS = (
 DPI = 130
 
 
-def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored, places: Iterable[str]) -> None:
-    """Write table_N.csv for each table, figure_3.png, figure_4_NETWORK.png and figure_5_TRACE.png, each whole."""
+def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored, places: Iterable[str]) -> str:
+    """Write table_N.csv for each table, figure_3.png, figure_4_NETWORK.png and figure_5_TRACE.png, each whole; return a
+    line that says so."""
     try:
         from pgsim.paper import figures
     except ModuleNotFoundError as error:
@@ -37,9 +38,16 @@ def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored
     for table in (1, 5, 7):
         networks = figures.networks_of(results, table)
         drawn |= {f"figure_4_{name}": figures.figure_4(results, name, table) for name in networks}
+    traces: dict[str, Path] = {}
     for path in (path for place in places for path in trace_files(Path(place))):
+        first = traces.setdefault(path.stem, path)
+        if first is not path and not first.samefile(path):
+            raise InputError(
+                f"{show_path(path)} must have another file name than {show_path(first)}, as its Figure 5 is called so"
+            )
+    for stem, path in traces.items():
         try:
-            drawn[f"figure_5_{path.stem}"] = figures.figure_5(load_trace(path), path.stem)
+            drawn[f"figure_5_{stem}"] = figures.figure_5(load_trace(path), stem)
         except figures.NoMapsError:
             continue
     place = Path(folder)
@@ -59,7 +67,7 @@ def write_files(folder: str, tables: Mapping[int, Sequence[Row]], stored: Stored
     for name, figure in drawn.items():
         with replacing(place / f"{name}.png") as stream:
             figure.savefig(stream, format="png", dpi=DPI)
-    print(f"wrote {len(tables)} tables and {len(drawn)} figures to {show_path(folder)}")
+    return f"wrote {len(tables)} tables and {len(drawn)} figures to {show_path(folder)}"
 
 
 def _line(row: Row, reasons: Mapping[str, str]) -> list[object]:

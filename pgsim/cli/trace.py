@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from pgsim.cli.trace_language import trace_language
     from pgsim.cli.trace_shufflenet import trace_shufflenet
     from pgsim.io.atomic import check_writable
+    from pgsim.io.strict import check_regular, show_path
     from pgsim.io.trace import write_trace
     from pgsim.paper.stored import write_result
     from pgsim.train.data import TEST_FILE, image_codes, read_test
@@ -88,6 +89,9 @@ def run(args: argparse.Namespace) -> int:
     read = (TEST_FILE, CORPUS_FILE, SAMPLE_FILE)
     inputs = [Path(args.trunk or args.checkpoint), *(Path(args.data) / name for name in read)]
     keep_apart((args.output, args.result), inputs)
+    if args.result and not args.result.endswith(".json"):
+        raise InputError(f"--result must end in .json, by which pgsim paper knows it, not be {show_path(args.result)}")
+    check_regular(inputs[0])
     if args.batch is not None and args.images is not None:
         raise InputError(f"--images must be left out beside --batch, not be {args.images}")
     if args.images is None:

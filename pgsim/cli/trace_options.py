@@ -71,12 +71,12 @@ def digests_of(checkpoint: Path, data: Path) -> dict[str, str]:
 def positive_integer(text: str) -> int:
     """Return a decimal integer above 0; what argparse calls for an option's text."""
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0 of at most 18 digits, not {text!r}")
     return int(text)
 
 
 def natural_number(text: str) -> int:
     """Return a decimal integer from 0 on."""
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on of at most 18 digits, not {text!r}")
     return int(text)

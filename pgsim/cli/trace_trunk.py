@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from pgsim.cli.trace_options import up_to
+from pgsim.cli.trace_options import refusals_of, up_to
 from pgsim.cli.trace_release import bits_of
 from pgsim.errors import InputError
 
@@ -68,7 +68,8 @@ def trace_trunk(args: argparse.Namespace, made_by: str) -> int:
     check_writable(args.output)
     loop.prepare_process(args.threads)
     first = samples.take(slice(0, CALIBRATION_IMAGES))
-    net, reached = calibrated_trunk(Path(args.trunk), first, act_bits, pred_bits, scope, percent / 100)
+    with refusals_of(args.trunk):
+        net, reached = calibrated_trunk(Path(args.trunk), first, act_bits, pred_bits, scope, percent / 100)
     traced = samples.take(slice(0, args.images))
     gated = "1x1 and depthwise convolutions" if scope == "all" else "1x1 convolutions"
     info = {

@@ -122,13 +122,12 @@ def run(args: argparse.Namespace) -> int:
     loop.prepare_process(args.threads)
     args.device = loop.check_device(args.device)
     with _folder(out), _alone(checkpoint):
-        with _memory():
-            if isinstance(recipe, LanguageRecipe):
-                job = _language_job(recipe, args, out, checkpoint)
-            elif isinstance(recipe, ShuffleNetRecipe):
-                job = _shufflenet_job(recipe, args, out, checkpoint)
-            else:
-                job = _image_job(recipe, args, out, checkpoint)
+        if isinstance(recipe, LanguageRecipe):
+            job = _language_job(recipe, args, out, checkpoint)
+        elif isinstance(recipe, ShuffleNetRecipe):
+            job = _shufflenet_job(recipe, args, out, checkpoint)
+        else:
+            job = _image_job(recipe, args, out, checkpoint)
         return _train(job, recipe.name, args.minutes, deadline)
 
 
@@ -193,17 +192,6 @@ def _alone(checkpoint: Path) -> Iterator[None]:
         with suppress(OSError):  # of Windows, where an open file stays; elsewhere it goes while the lock is held
             place.unlink()
         lock.release()
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    """Make a MemoryError of what torch raises where it cannot have the memory that a network of the recipe needs."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise MemoryError from None
 
 
 @contextmanager

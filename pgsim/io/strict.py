@@ -39,6 +39,12 @@ def show_path(path: str | os.PathLike[str]) -> str:
     return text if text and text.isprintable() else ascii(text)
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse, with an InputError, a pipe, which would be waited for, and a device, which may never end."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise InputError(f"{show_path(path)} must be a regular file, not a device or pipe")
+
+
 def refuse(where: str, what: str, must: str, got: str) -> NoReturn:
     """Raise InputError "<where>: <what> must <must>, not <got>"."""
     raise InputError(f"{where}: {what} must {must}, not {got}")

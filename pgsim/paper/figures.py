@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pgsim.arith.formats import Encoding
 from pgsim.arith.split import split
 from pgsim.errors import InputError
+from pgsim.io.strict import show
 from pgsim.paper.claims import Method
 from pgsim.paper.stored import Result
 from pgsim.paper.tables import Row, rows
@@ -26,6 +27,7 @@ DARK = "#555555"
 DEPTHS = 12.0, 5.0
 """Points of top-1 below its best mark at which each panel of Figure 4 ends."""
 PALE = 0.4
+MAX_IMAGES = 16  # in Figure 5
 """Opacity of runs that were not tuned."""
 NAME_GAP = 0.16
 """Points of top-1 or perplexity between names of runs that lie together."""
@@ -239,21 +241,28 @@ def decision_maps(trace: Trace) -> tuple[str, NDArray[np.float64]]:
 
 
 def figure_5(trace: Trace, title: str) -> Figure:
-    """Return the input images, below them how many channels of the last gated convolution each pixel updated, and both
-    together. Raises NoMapsError for a trace that does not begin with images of three channels."""
+    """Return the first images (at most `MAX_IMAGES`), below them how many channels of the last gated convolution each
+    pixel updated, and both together. Raises NoMapsError for a trace that does not begin with images of three channels,
+    InputError for one whose `info.image` is garbled."""
     name, maps = decision_maps(trace)
     first = trace.layers[0]
     if first.input_name is not None or first.geometry.in_channels != 3:
         raise NoMapsError(f"{title} must begin with images of 3 channels for Figure 5, not with {first.name}")
     codes = trace.tensors(0).activation.astype(np.float64) * first.act_scale
-    images = pixels(codes.transpose(0, 2, 3, 1), trace.info.get("image", {}))
-    count = len(images)
+    form = trace.info.get("image", {})
+    if not isinstance(form, Mapping) or not all(_is_rgb(form.get(key, IMAGE_MEAN)) for key in ("mean", "std")):
+        raise InputError(f"{title}: info.image must have three numbers each as mean and std, not {show(form)}")
+    images = pixels(codes.transpose(0, 2, 3, 1), form)
+    count = min(len(images), MAX_IMAGES)
+    down, right = (
+        np.arange(size) * maps.shape[axis] // size for axis, size in ((1, images.shape[1]), (2, images.shape[2]))
+    )
     figure = Figure(figsize=(max(1.35 * count + 1.2, 6.5), 4.9), layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
     top = max(float(maps.max()), 1e-9)
     shown = None
     for place in range(count):
-        grown = np.kron(maps[place], np.ones((images.shape[1] // maps.shape[1], images.shape[2] // maps.shape[2])))
+        grown = maps[place][np.ix_(down, right)]
         axes[0][place].imshow(images[place])
         shown = axes[1][place].imshow(100 * maps[place], cmap="viridis", vmin=0, vmax=100 * top)
         axes[2][place].imshow(images[place] * (0.25 + 0.75 * grown[:, :, None] / top))
@@ -261,7 +270,8 @@ def figure_5(trace: Trace, title: str) -> Figure:
             axes[line][place].set_axis_off()
     assert shown is not None
     figure.colorbar(shown, ax=axes.ravel().tolist(), label="% of channels updated", shrink=0.4)
-    figure.suptitle(f"Figure 5, decision maps of {name}: {title}", fontsize=11)
+    shown_of = "" if count == len(images) else f", the first {count} of {len(images)} images"
+    figure.suptitle(f"Figure 5, decision maps of {name}: {title}{shown_of}", fontsize=11)
     return figure
 
 
@@ -272,6 +282,12 @@ def pixels(inputs: NDArray[np.float64], form: Mapping[str, Any]) -> NDArray[np.f
     """
     values = inputs * form.get("std", IMAGE_STD) + form.get("mean", IMAGE_MEAN)
     return np.clip(values[..., ::-1] if form.get("order") == "BGR" else values, 0, 1)
+
+
+def _is_rgb(value: object) -> bool:
+    if not isinstance(value, Sequence) or len(value) != 3 or any(type(each) not in (int, float) for each in value):
+        return False
+    return bool(np.isfinite(np.array(value, float)).all())
 
 
 def _bare(axis: Axes) -> None:

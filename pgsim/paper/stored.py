@@ -15,13 +15,14 @@ from typing import Any
 
 from pgsim.arith.formats import MAX_BITS
 from pgsim.errors import InputError
-from pgsim.io.strict import key_twice, show, show_path
+from pgsim.io.strict import check_regular, key_twice, show, show_path
 from pgsim.io.trace import load_trace
 from pgsim.io.yaml_file import plain_yaml, read_yaml
 from pgsim.paper.claims import PTB, TEST_SET_SIZES, Method
 
 FORMAT, VERSION = "pgsim-training-result", 1
 REASONS = "reasons.yaml"
+MAX_TEXT = 100
 LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
     "": {"network": "resnet20", "clip": "pact", "thresholds": "learned", "policy": "keep", "rate_drops": []},
     "shufflenet_cifar": {"clip": "pact", "thresholds": "learned", "delta_target": "start", "policy": "keep"},
@@ -127,6 +128,8 @@ def trace_files(place: Path) -> list[Path]:
 
 def _may_be_trace(path: Path) -> bool:
     """Whether an archive has a trace's member of digests; a broken one may be a trace, and is refused as one."""
+    if not path.is_file():
+        return True
     try:
         with zipfile.ZipFile(path) as archive:
             return "meta_sha256.npy" in archive.namelist()
@@ -165,6 +168,7 @@ def _read(path: Path) -> Result | LeftOut:
         return dict(pairs)
 
     if path.suffix == ".json":
+        check_regular(path)
         try:
             content = path.read_bytes()
             info = json.loads(content, object_pairs_hook=no_duplicates)
@@ -195,7 +199,8 @@ def _why_left_out(info: Mapping[str, Any]) -> str:
         if "frozen_batch" in info:
             return f"a state dict of the authors' release, which does not tell its recipe, epochs and seed{tail}"
         return f"its metadata have no recipe{tail}"
-    count = info.get("evaluated_images", info.get("evaluated_words"))
+    key = "evaluated_images" if "evaluated_images" in info else "evaluated_words"
+    count = _whole(info, key, 0, 10**9) if key in info else None
     size = TEST_SET_SIZES.get(_dataset(info), count)
     if ("perplexity" not in info and "top1" not in info) or (count is not None and count != size):
         return f"not measured on the whole test set{'' if count is None else f', but on {count} of it'}"
@@ -231,7 +236,7 @@ def _result(info: Mapping[str, Any], source: str, digest: str) -> Result:
         dataset=_dataset(info),
         method=method,
         bits=None if method is Method.FLOAT else (act_bits, pred_bits),
-        gating=str(recipe.get("gating", recipe.get("gated", ""))),
+        gating=_word({"gating": recipe.get("gating", recipe.get("gated", ""))}, "gating"),
         threshold=_number(recipe, "delta_target", -1e9, 1e9) if fixed else None,
         policy=str(recipe.get("policy", "keep")),
         sparsity=sparsity,
@@ -255,15 +260,15 @@ def _dataset(info: Mapping[str, Any]) -> str:
 
 def _score(info: Mapping[str, Any]) -> float:
     if "perplexity" in info:
-        return _number(info, "perplexity", 1.0, math.inf)
+        return _number(info, "perplexity", 1.0, 1e9)
     return _number(info, "top1", 0.0, 100.0)
 
 
 def _word(info: Mapping[str, Any], key: str) -> str:
     """Return a line of text; raises KeyError or ValueError."""
     value = info[key]
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"{key} ({show(value)}; it must be text on one line)")
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_TEXT:
+        raise ValueError(f"{key} ({show(value)}; it must be text on one line, of at most {MAX_TEXT} characters)")
     return value
 
 

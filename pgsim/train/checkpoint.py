@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import nn
 
 from pgsim.errors import InputError
 from pgsim.io.atomic import replacing
-from pgsim.io.strict import show
+from pgsim.io.strict import check_regular, show
 from pgsim.train.checked import check_optimiser, checked_fields, checked_tensors, is_of, load_state
 from pgsim.train.network import build_network
 from pgsim.train.recipe import Recipe, parse_recipe, recipe_text
@@ -126,6 +127,7 @@ def unpickled(path: Path) -> Any:
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read what a checkpoint of any network holds; a missing or broken file, or one of others, is an InputError."""
+    check_regular(path)
     try:
         raw = unpickled(path)
     except FileNotFoundError:
@@ -140,7 +142,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 def stored_meta(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return what `save_arrays` kept as `meta` beside the arrays; nothing where that is no JSON object, or missing."""
     try:
-        meta = json.loads(arrays["meta"].tobytes(), parse_constant=_refuse)
+        meta = json.loads(arrays["meta"].tobytes(), parse_constant=_refuse, parse_float=_finite)
     except (KeyError, ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}
@@ -148,3 +150,8 @@ def stored_meta(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgsim.errors import InputError
+from pgsim.io.strict import check_regular
 from pgsim.train.blocks import IMAGE_CLIP, IMAGE_CODE_MAX
 
 MEAN = (0.485, 0.456, 0.406)
@@ -21,6 +23,8 @@ CROP_PADDING = 4
 TRAIN_FILES = tuple(f"cifar10_train_{k}.npz" for k in range(1, 6))
 TEST_FILE = "cifar10_test.npz"
 CLASSES = 10
+MAX_BYTES = 1 << 30
+"""What an npz file of data or weights may expand to: five times the largest, the training images."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,25 @@ class Images:
 def open_npz(path: Path, *, finite: bool = True) -> dict[str, NDArray[np.generic]]:
     """Read every array of an npz file.
 
-    A missing or broken file, or with `finite` one with NaN or infinity in it, is an InputError that names it.
+    A missing or broken file, one that expands past `MAX_BYTES`, or with `finite` one with NaN or infinity in it, is an
+    InputError that names it.
     """
+    check_regular(path)
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that another Python wrote
+            if zipfile.is_zipfile(stream):  # which reads no more of a member than its directory says
+                with zipfile.ZipFile(stream) as members:
+                    expanded = sum(member.file_size for member in members.infolist())
+                if expanded > MAX_BYTES:
+                    raise InputError(f"{path} must expand to at most {MAX_BYTES} bytes, not {expanded}")
+            stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
             arrays = {name: archive[name] for name in archive.files} if isinstance(archive, NpzFile) else None
     except FileNotFoundError:
         raise InputError(f"{path} must be an npz file, not missing") from None
+    except InputError:
+        raise
     except Exception as error:  # zipfile and numpy raise many kinds for a broken file, and document none
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} must be a readable npz file, not broken ({why})") from None

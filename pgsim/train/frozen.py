@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgsim.arith.gating import clamped_int64
+from pgsim.errors import InputError
 from pgsim.nn.codes import weight_codes
 from pgsim.nn.functional import integer_threshold
 from pgsim.train.blocks import FEATURE_CODE_MAX, IMAGE_CLIP, IMAGE_CODE_MAX, WEIGHTS, Block, Conv, Pact
@@ -168,13 +169,20 @@ def freeze(net: PGResNet) -> FrozenNet:
         pool_area=64,
         classifier=codes.cpu().numpy().astype(np.int8),
         classifier_scale=float(scale),
-        classifier_bias=np.rint(_doubles(net.classifier.bias) / logit_scale).astype(np.int64),
+        classifier_bias=_whole(_doubles(net.classifier.bias) / logit_scale, "classifier: bias"),
         logit_scale=logit_scale,
     )
 
 
 def _alpha(pact: Pact) -> float:
     return float(pact.alpha.detach())
+
+
+def _whole(values: FloatArray, what: str) -> IntArray:
+    """Round to int64; raises InputError for what is beyond it, which weights of odd scales give."""
+    if not (np.abs(values) < 2.0**63).all():
+        raise InputError(f"{what} must stay within int64, not reach {np.abs(values).max():.3g}")
+    return np.rint(values).astype(np.int64)
 
 
 def _doubles(values: Tensor) -> FloatArray:
@@ -202,8 +210,8 @@ def _freeze_conv(
         tail = ToCodes(slope, offset, _alpha(pact), pact.levels)
     else:
         tail = ToStream(
-            multiplier=np.rint(slope / unit * 2.0**SHIFT).astype(np.int64),
-            bias=np.rint(offset / unit * 2.0**SHIFT).astype(np.int64),
+            multiplier=_whole(slope / unit * 2.0**SHIFT, f"{name}: multiplier"),
+            bias=_whole(offset / unit * 2.0**SHIFT, f"{name}: bias"),
             shift=SHIFT,
             add=block is not None,
             stride=block.stride if block else 1,

@@ -133,6 +133,11 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (OSError(28, "No space left on device", "out.csv"), 2, "error: out.csv: No space left on device"),
         (OSError("odd"), 2, "error: odd"),
         (MemoryError(), 2, "error: not enough memory; fewer images a trace, or a smaller batch, take less"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 160000000000 bytes"),
+            2,
+            "error: not enough memory; fewer images a trace, or a smaller batch, take less",
+        ),
     ],
 )
 def test_an_error_becomes_one_line_and_its_exit_code(
@@ -148,6 +153,9 @@ def test_an_error_becomes_one_line_and_its_exit_code(
 def test_a_bug_of_pgsim_shows_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    raising(monkeypatch, RuntimeError("x"))
+    assert main(["run"]) == 70
+    capsys.readouterr()
     raising(monkeypatch, AssertionError("sums differ"))
     assert main(["run"]) == 70
     captured = capsys.readouterr()

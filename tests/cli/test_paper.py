@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -160,8 +165,60 @@ def test_files_hold_the_tables_and_the_figures(tmp_path: Path, capsys: pytest.Ca
         assert (tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_two_traces_of_one_name_do_not_lose_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    for folder, name in (("a", "resnet20_4-3_release"), ("b", "resnet20_3-2_release")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(Path(TRACES) / f"{name}.npz", tmp_path / folder / "t.npz")
+    assert main(["paper", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "out")]) == 2
+    assert "b/t.npz must have another file name than" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_are_written_before_a_reader_has_seen_enough(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    trace = str(Path(TRACES) / "resnet20_4-3_release.npz")
+    code = "import sys; from pgsim.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "paper", trace, "-o", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert len(list((tmp_path / "out").iterdir())) == 14
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["paper", str(tmp_path / "missing.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["paper", TRACES, "-o", str(Path(TRACES) / "README.md" / "x")]) == 2
     assert "must be a folder that can be written" in capsys.readouterr().err
+    if hasattr(os, "mkfifo"):
+        for name in ("x.json", "x.npz"):
+            folder = tmp_path / name[2:]
+            folder.mkdir()
+            os.mkfifo(folder / name)
+            assert main(["paper", str(folder)]) == 2
+            assert capsys.readouterr().err.endswith(" a regular file, not a device or pipe\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("perplexity", 1.7e308, "perplexity (1.7e+308; it must be a number within 1 .. 1e+09)"),
+        ("evaluated_images", "\x1b[31m", "evaluated_images ("),
+        ("recipe", 'gating: "\\e[31mX"', "gating ("),
+        ("recipe", "gating: " + "x" * 101, "it must be text on one line, of at most 100 characters"),
+    ],
+)
+def test_what_would_garble_a_table_is_refused(
+    key: str, value: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "ptb_lstm_8" if key == "perplexity" else "resnet20_4-3_short"
+    stored = json.loads((Path(TRACES) / "results" / f"{name}.json").read_text())
+    lines = [line for line in stored["recipe"].splitlines() if not line.startswith("gating")]
+    stored[key] = "\n".join([*lines, str(value)]) if key == "recipe" else value
+    (tmp_path / "r.json").write_text(json.dumps(stored))
+    assert main(["paper", str(tmp_path / "r.json")]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.err.isprintable() or captured.err[:-1].isprintable()

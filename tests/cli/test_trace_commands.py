@@ -123,7 +123,7 @@ def test_max_bytes_bounds_what_is_expanded(trace_file: Path, capsys: pytest.Capt
 def test_max_bytes_is_a_whole_number(number: str, trace_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = pgsim(capsys, "info", trace_file, f"--max-bytes={number}")
     assert (code, out) == (2, "")
-    assert f"must be a whole number above 0, not {number!r}" in err
+    assert f"must be a whole number above 0 of at most 18 digits, not {number!r}" in err
 
 
 def test_verify_reports_container_digests_and_recomputation_apart(

@@ -118,6 +118,26 @@ def test_decision_maps_are_the_share_of_updated_channels_of_the_last_gated_layer
     assert decision_maps(replace(trace, layers=(*trace.layers[:-1], classifier)))[0] == name
 
 
+def test_figure_5_grows_maps_of_any_size_over_its_first_images(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgsim.paper.figures.MAX_IMAGES", 2)
+    for size in (5, 8, 40):
+        maps = np.linspace(0, 1, 8 * size * size).reshape(8, size, size)
+        monkeypatch.setattr("pgsim.paper.figures.decision_maps", lambda _, maps=maps: ("x", maps))
+        figure = figure_5(trace, "t")
+        assert len(figure.axes) == 3 * 2 + 1
+        assert figure.get_suptitle().endswith("t, the first 2 of 8 images")
+        plain, both = (np.asarray(figure.axes[place].images[0].get_array()) for place in (0, 4))
+        for row, column in ((0, 0), (31, 31), (13, 30)):
+            share = maps[0][row * size // 32, column * size // 32] / maps.max()
+            np.testing.assert_allclose(both[row, column], plain[row, column] * (0.25 + 0.75 * share))
+
+
+@pytest.mark.parametrize("form", [None, "x", {"std": "a"}, {"std": [1, 2]}, {"mean": None}, {"mean": [1, 2, True]}])
+def test_a_garbled_form_of_images_is_refused(form: object, trace: Trace) -> None:
+    with pytest.raises(InputError, match=r"^t: info\.image must have three numbers each as mean and std, not "):
+        figure_5(replace(trace, info={**trace.info, "image": form}), "t")
+
+
 def test_figure_5_shows_every_image_and_refuses_what_has_none(trace: Trace) -> None:
     figure = figure_5(trace, "x")
     assert len(figure.axes) == 3 * 8 + 1

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.train import data  # noqa: E402
+from pgsim.train.checkpoint import load_tensors  # noqa: E402
 from tests.train.synthetic import residual, write_images, write_weights  # noqa: E402
 
 
@@ -63,6 +64,23 @@ def test_views_are_taken_by_image_and_not_by_position() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.npz must be an npz file, not missing"):
         data.read_images(tmp_path / "nothing.npz")
+
+
+def test_a_file_that_expands_too_far_is_refused_before_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, a=np.zeros(5000, np.uint8))
+    assert len(data.open_npz(path)["a"]) == 5000
+    monkeypatch.setattr(data, "MAX_BYTES", 5000)
+    with pytest.raises(InputError, match=r"bomb\.npz must expand to at most 5000 bytes, not 5128$"):
+        data.open_npz(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    for read in (data.open_npz, load_tensors):
+        with pytest.raises(InputError, match=r"x\.npz must be a regular file, not a device or pipe$"):
+            read(tmp_path / "x.npz")
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

@@ -613,21 +613,6 @@ def test_resuming_what_was_never_started_is_refused(folder: Path, tmp_path: Path
     assert not new.parent.exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "kind"), [("DefaultCPUAllocator: can't allocate memory", MemoryError), ("x", RuntimeError)]
-)
-def test_memory_that_torch_cannot_have_is_told_as_such(
-    words: str, kind: type[Exception], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError(words)
-
-    monkeypatch.setattr("pgsim.train.loop.Run", fail)
-    with pytest.raises(kind):
-        command.run(arguments(folder, tmp_path))
-    assert not (tmp_path / "tiny.pt").exists()
-
-
 def test_the_options_of_the_command(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     command.configure(parser)

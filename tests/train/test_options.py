@@ -170,7 +170,8 @@ def test_the_command_prints_writes_and_traces(folder: Path, tmp_path: Path, caps
     [
         (["--evaluate", "5"], "--evaluate must be in 1..4, not 5"),
         (["--trace", "zero", "o.npz", "--images", "0"], "--images must be in 1..4, not 0"),
-        (["--word", "0"], "--word must be 1 or more, not 0"),
+        (["--word", "0"], "--word must be in 1..1048576, not 0"),
+        (["--word", str(2**63 - 1)], f"--word must be in 1..1048576, not {2**63 - 1}"),
         (["--option", "shortcut-20"], "shortcuts must all have one width of at least 20 bits, not [16]"),
         (
             ["--trace", "wrap-16", "o.npz", "--images", "1"],

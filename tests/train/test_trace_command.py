@@ -20,7 +20,7 @@ from pgsim.io.trace import load_trace  # noqa: E402
 from pgsim.paper.claims import Method  # noqa: E402
 from pgsim.paper.stored import load_results  # noqa: E402
 from pgsim.train import loop  # noqa: E402
-from pgsim.train.checkpoint import save_checkpoint  # noqa: E402
+from pgsim.train.checkpoint import save_checkpoint, stored_meta  # noqa: E402
 from pgsim.train.data import image_codes, read_test, read_train  # noqa: E402
 from pgsim.train.evaluate import LayerSparsity, Report, measure  # noqa: E402
 from pgsim.train.exact import ExactRun, run_exact  # noqa: E402
@@ -133,6 +133,23 @@ def test_no_output_takes_the_place_of_an_input(folder: Path, tmp_path: Path, opt
             command.run(arguments(folder, tmp_path / "t.npz", **{option: path}))
         assert str(caught.value) == f"{path}: an output must not be an input"
     assert (folder / name).read_bytes() == before
+
+
+def test_a_result_is_named_as_pgsim_paper_wants_it(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--result must end in \.json, by which pgsim paper knows it, not be RES$"):
+        command.run(arguments(folder, tmp_path, output=None, result="RES"))
+
+
+def test_weights_whose_integers_leave_int64_are_refused(folder: Path) -> None:
+    net, _, _ = read_network(folder / "tiny.pt")
+    net.bn.bias.data.fill_(1e36)
+    with pytest.raises(InputError, match=r"^stem: bias must stay within int64, not reach "):
+        freeze(net)
+
+
+def test_a_history_without_finite_numbers_is_none() -> None:
+    assert stored_meta({"meta": np.frombuffer(b'{"step": 1e99}', np.uint8)}) == {"step": 1e99}
+    assert stored_meta({"meta": np.frombuffer(b'{"step": 1e999}', np.uint8)}) == {}
 
 
 def test_weights_in_an_npz_are_the_same_network_as_the_checkpoint(folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgsim.cli.progress import counted
 from pgsim.cli.trace_options import MAX_THREADS, digests_of, keep_apart, up_to
 from pgsim.errors import InputError
 
@@ -45,9 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables and write what was asked for; return 0."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     try:
         from pgsim.train import loop
     except ModuleNotFoundError as error:
@@ -100,11 +98,8 @@ def run(args: argparse.Namespace) -> int:
         chosen = {"option": args.trace[0], "arithmetic": describe(traced)}
         codes = image_codes(test.pixels[: args.images])
         write_trace(args.trace[1], option_trace(frozen, codes, traced, {**info, **samples, **chosen}))
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("test set", total=count)
-        found = survey(
-            frozen, test.take(slice(0, count)), options, args.word, lambda done: bar.update(task, completed=done)
-        )
+    with counted("test set", count) as done:
+        found = survey(frozen, test.take(slice(0, count)), options, args.word, done)
     document = {
         "format": FORMAT,
         "version": VERSION,

@@ -32,6 +32,13 @@ def steps(task: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
+def counted(task: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar up to `total` while the block runs; call what is yielded with how much of it is done."""
+    with amounts(task) as show:
+        yield lambda done: show("", done, total)
+
+
+@contextlib.contextmanager
 def amounts(task: str) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar while the block runs; call what is yielded with (what is being done, amount done, amount in all)."""
     if not sys.stderr.isatty():

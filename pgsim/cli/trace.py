@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pgsim.cli.progress import counted
 from pgsim.cli.trace_options import MAX_THREADS, digests_of, keep_apart, up_to
 from pgsim.cli.trace_release import add_release_options, refuse_release_options, trace_release
 from pgsim.cli.trace_trunk import add_trunk_options, refuse_trunk_options, trace_trunk
@@ -48,9 +49,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the network on the test set and write the trace, the result, or both; return 0."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     try:
         from pgsim.train import loop
     except ModuleNotFoundError as error:
@@ -116,13 +114,12 @@ def run(args: argparse.Namespace) -> int:
         check_writable(path)  # measuring takes minutes
     loop.prepare_process(args.threads)
     frozen = freeze(net)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("test set", total=count)
+    with counted("test set", count) as done:
         report = measure(
             net,
             frozen,
             test.take(slice(0, count)),
-            lambda done: bar.update(task, completed=done),
+            done,
             anew=recipe.policy == "seernet",
         )
     info = {

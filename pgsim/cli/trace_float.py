@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgsim.cli.progress import counted
 from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
@@ -19,9 +20,6 @@ BATCH = 250
 
 def measure_float(args: argparse.Namespace, made_by: str) -> int:
     """Measure the network on the test set and write the result; return 0."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from pgsim.io.atomic import check_writable
     from pgsim.paper.stored import write_result
     from pgsim.train import loop
@@ -38,11 +36,10 @@ def measure_float(args: argparse.Namespace, made_by: str) -> int:
     check_writable(args.result)
     loop.prepare_process(args.threads)
     right = 0
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("test set", total=count)
+    with counted("test set", count) as done:
         for first in range(0, count, BATCH):
             right += _right(net, test.take(slice(first, min(first + BATCH, count))), path)
-            bar.update(task, completed=min(first + BATCH, count))
+            done(min(first + BATCH, count))
     top1 = 100 * right / count
     info = {
         "model": f"resnet{6 * net.blocks + 2}",

@@ -7,15 +7,13 @@ import math
 import sys
 from pathlib import Path
 
+from pgsim.cli.progress import counted
 from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
 
 def trace_language(args: argparse.Namespace, made_by: str) -> int:
     """Measure the model on the test words; write the trace of its first steps, the result, or both; return 0."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
     from pgsim.train import loop
@@ -37,9 +35,8 @@ def trace_language(args: argparse.Namespace, made_by: str) -> int:
     for path in filter(None, (args.output, args.result)):
         check_writable(path)  # measuring takes a minute
     loop.prepare_process(args.threads)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("test words", total=count)
-        measured = score(model, corpus.test[: count + 1], report=lambda done: bar.update(task, completed=done))
+    with counted("test words", count) as done:
+        measured = score(model, corpus.test[: count + 1], report=done)
     if not math.isfinite(measured.perplexity):
         raise InputError(f"{args.checkpoint}: perplexity must be finite, not {measured.perplexity}")
     info = {

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pgsim.cli.progress import counted
 from pgsim.cli.trace_options import digests_of, up_to
 from pgsim.errors import InputError
 
@@ -42,9 +43,6 @@ def refuse_release_options(args: argparse.Namespace) -> None:
 
 def trace_release(args: argparse.Namespace, made_by: str) -> int:
     """Measure the float network on the test set and write the trace of one batch; return 0."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
     from pgsim.train import loop
@@ -74,9 +72,8 @@ def trace_release(args: argparse.Namespace, made_by: str) -> int:
         )
     except InputError as error:
         raise InputError(f"{args.checkpoint}: {error}") from None
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("test set", total=count)
-        report = measure_release(net, widths, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
+    with counted("test set", count) as done:
+        report = measure_release(net, widths, test.take(slice(0, count)), done)
     info = {
         "model": "resnet20",
         "dataset": f"CIFAR-10 test ({TEST_FILE})",

@@ -6,15 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from pgsim.cli.progress import counted
 from pgsim.cli.trace_options import digests_of, refusals_of, up_to
 from pgsim.errors import InputError
 
 
 def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
     """Measure the network on the test set and write the trace of the first images; return 0."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from pgsim import nn
     from pgsim.io.atomic import check_writable
     from pgsim.io.trace import write_trace
@@ -36,9 +34,8 @@ def trace_shufflenet(args: argparse.Namespace, made_by: str) -> int:
     for path in filter(None, (args.output, args.result)):
         check_writable(path)  # measuring takes minutes
     loop.prepare_process(args.threads)
-    with Progress(console=Console(stderr=True)) as bar, refusals_of(args.checkpoint):
-        task = bar.add_task("test set", total=count)
-        report = measure_shufflenet(net, test.take(slice(0, count)), lambda done: bar.update(task, completed=done))
+    with counted("test set", count) as done, refusals_of(args.checkpoint):
+        report = measure_shufflenet(net, test.take(slice(0, count)), done)
     info = {
         "model": "shufflenetv2_x0.5_cifar",
         "dataset": f"CIFAR-10 test ({TEST_FILE})",

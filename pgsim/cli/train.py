@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from pgsim.cli import interrupt
 from pgsim.cli.trace_options import MAX_THREADS, natural_number, up_to
 from pgsim.cli.train_list import ListRecipes
 from pgsim.errors import InputError
@@ -142,6 +143,7 @@ def _train(job: Job, name: str, minutes: float | None, deadline: float) -> int:
         nonlocal interrupted
         interrupted = True
 
+    interrupt.check()  # compiled code may have swallowed one as the run began
     previous = signal.signal(signal.SIGINT, note)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import errno
 import json
@@ -20,6 +21,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.cli import train as command  # noqa: E402
+from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.nn.functional import Policy  # noqa: E402
 from pgsim.train import loop  # noqa: E402
@@ -336,6 +338,21 @@ def arguments(folder: Path, out: Path, **changes: object) -> argparse.Namespace:
         "device": "cpu",
     }
     return argparse.Namespace(**{**values, "minutes": None, **changes})
+
+
+def test_a_ctrl_c_that_compiled_code_swallows_as_a_run_begins_is_not_lost(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def swallow(*_: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    args = arguments(folder, tmp_path)
+    monkeypatch.setattr(loop.Run, "start", swallow)
+    monkeypatch.setattr("pgsim.cli.interrupt._pressed", False)  # and after this test again
+    assert main(["train", args.recipe, "--data", args.data, "--out", args.out]) == 130
+    assert capsys.readouterr().err == "pgsim: interrupted\n"
+    assert not (tmp_path / "tiny.pt").exists()
 
 
 def test_a_time_budget_stops_with_a_checkpoint_and_the_best_epoch(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pgsim.arith.formats import GatePolicy  # noqa: E402
 from pgsim.cli import trace as command  # noqa: E402
+from pgsim.cli.main import main  # noqa: E402
 from pgsim.errors import InputError  # noqa: E402
 from pgsim.io.trace import load_trace  # noqa: E402
 from pgsim.paper.claims import Method  # noqa: E402
@@ -133,6 +136,22 @@ def test_no_output_takes_the_place_of_an_input(folder: Path, tmp_path: Path, opt
             command.run(arguments(folder, tmp_path / "t.npz", **{option: path}))
         assert str(caught.value) == f"{path}: an output must not be an input"
     assert (folder / name).read_bytes() == before
+
+
+def test_a_ctrl_c_that_compiled_code_swallows_while_measuring_is_not_lost(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def swallow(net: object) -> object:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return freeze(net)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pgsim.train.frozen.freeze", swallow)
+    monkeypatch.setattr("pgsim.cli.interrupt._pressed", False)  # and after this test again
+    args = ["--checkpoint", str(folder / "tiny.pt"), "--data", str(folder), "--result", str(tmp_path / "r.json")]
+    assert main(["trace", *args]) == 130
+    assert capsys.readouterr().err == "pgsim: interrupted\n"
+    assert not (tmp_path / "r.json").exists()
 
 
 def test_a_result_is_named_as_pgsim_paper_wants_it(folder: Path, tmp_path: Path) -> None:

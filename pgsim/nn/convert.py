@@ -43,8 +43,7 @@ class Recipe:
             them, where no pattern but "*" names it; also where `gated` lacks "*".
         edge_bits: bits of activation codes of a dense first or last layer, named by `dense` or not.
         activation: "pact" gives inputs that are never negative a learned clip, "static" a fixed scale.
-        signed: patterns of layers whose inputs may be negative; measured where `convert` is
-            given examples.
+        signed: patterns of layers whose inputs may be negative; with examples `convert` finds them itself.
         encoding: of signed inputs.
         delta: thresholds to begin with, on the real output before the bias.
     """

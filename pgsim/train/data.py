@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +51,14 @@ def open_npz(path: Path, *, finite: bool = True) -> dict[str, NDArray[np.generic
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that another Python wrote
-            if zipfile.is_zipfile(stream):  # which reads no more of a member than its directory says
-                with zipfile.ZipFile(stream) as members:
-                    expanded = sum(member.file_size for member in members.infolist())
+            archive = np.load(stream, allow_pickle=False)
+            arrays = None
+            if isinstance(archive, NpzFile) and archive.zip is not None:
+                # Of a member no more is read than the directory says.
+                expanded = sum(member.file_size for member in archive.zip.infolist())
                 if expanded > MAX_BYTES:
                     raise InputError(f"{path} must expand to at most {MAX_BYTES} bytes, not {expanded}")
-            stream.seek(0)
-            archive = np.load(stream, allow_pickle=False)
-            arrays = {name: archive[name] for name in archive.files} if isinstance(archive, NpzFile) else None
+                arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} must be an npz file, not missing") from None
     except InputError:
